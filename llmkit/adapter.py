@@ -1,0 +1,122 @@
+"""What a provider must answer: the question that every file in ``providers/`` is an answer to.
+
+A provider file is plain functions over JSON bodies. Nothing in it awaits: ``connect`` runs once per target in a worker thread, the rest
+is called on the hot path by the engine, which owns the network, the waiting and the retrying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .errors import LLMError
+from .types import Limits, Model, Provider, Reply, Request, Secret
+
+__all__ = ["Adapter", "Codec", "RequestTemplate", "Target", "to_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTemplate:
+    """Where a target's requests go, as the vendor's SDK addresses them.
+
+    ``headers`` hold the credential and are never printed. ``expires`` is a moment of ``time.monotonic()`` after which the
+    template is made anew, ``None`` for never.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model of one provider as this account reaches it. A tuple of them is a route."""
+
+    model: Model
+    provider: Provider
+    adapter: Adapter
+    codec: Codec
+    secret: Secret | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.name}/{self.model.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How one operation is written in one wire format.
+
+    Attributes
+    ----------
+    path : str
+        Appended to the provider's base URL where the SDK has no method of its own for it.
+    encode : callable
+        ``encode(requests, target) -> bytes``, the JSON body of one HTTP call. The same requests give the same bytes: they
+        are hashed into the cache's key.
+    decode : callable
+        ``decode(body, requests) -> list of Reply or RequestError``, one for each request and in their order. Raises
+        ``ServerFault(kind="bad_response")`` for a body that is no answer at all.
+    batch_size : callable
+        ``batch_size(target) -> (requests, tokens)``: the most that one HTTP call may carry; ``None`` tokens for no cap.
+    """
+
+    path: str
+    encode: Callable[[Sequence[Request], Target], bytes]
+    decode: Callable[[Any, Sequence[Request]], list[Reply | LLMError]]
+    batch_size: Callable[[Target], tuple[int, int | None]] = lambda target: (1, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One wire format.
+
+    Attributes
+    ----------
+    name : str
+        The protocol, as ``providers.toml`` spells it.
+    codecs : mapping
+        Operation name to ``Codec``: what this wire can ask.
+    connect : callable
+        ``connect(target) -> RequestTemplate``; imports the vendor's SDK. ``None`` for adapters that answer in this process.
+    classify_error : callable
+        ``classify_error(status, headers, body) -> LLMError``. Status first, the vendor's own code second, message text only where
+        there is nothing else. ``headers`` have lower-case names.
+    read_limits : callable
+        ``read_limits(headers) -> Limits or None``.
+    answer : callable or None
+        ``answer(body, target) -> body`` for built-in providers: no network. ``blocking`` says that it computes for long and is run in a
+        worker thread.
+    """
+
+    name: str
+    codecs: Mapping[str, Codec]
+    connect: Callable[[Target], RequestTemplate] | None
+    classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]
+    read_limits: Callable[[Mapping[str, str]], Limits | None]
+    answer: Callable[[bytes, Target], Any] | None = None
+    blocking: bool = False
+
+
+def to_json(body: Any) -> bytes:
+    """The bytes of a request body.
+
+    Lone surrogates, which no UTF-8 can carry, become U+FFFD, as browsers send them; one damaged cell must not stop a run.
+    """
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return orjson.dumps(_mended(body))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {name: _mended(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mended(item) for item in value]
+    return value

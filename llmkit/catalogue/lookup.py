@@ -1,0 +1,127 @@
+"""Which vendors and models there are: rows of ``providers.toml`` and ``models.json``, read at the first question."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from ..errors import UnknownModel
+from ..types import Model, Price, Provider
+
+__all__ = ["BUILT_IN", "Catalogue"]
+
+#: Providers that live in this package; their files hold their own rows.
+BUILT_IN = ("echo", "local")
+
+
+class Catalogue:
+    """Providers by name, models by name and alias. What is merged in by hand wins over what the package ships."""
+
+    def __init__(self) -> None:
+        self._added: dict[str, Provider] = {}
+        self._merged: dict[tuple[str, str], Model] = {}
+
+    # ------------------------------------------------------------------------------------------------------------- reading
+
+    @cached_property
+    def _toml(self) -> dict[str, Any]:
+        return tomllib.loads(files(__package__).joinpath("providers.toml").read_text("utf-8"))
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
+        return dict(json.loads(files(__package__).joinpath("models.json").read_bytes()))
+
+    @cached_property
+    def _shipped_providers(self) -> dict[str, Provider]:
+        known = {field.name for field in fields(Provider)}
+        rows = {name: row for name, row in self._toml.items() if isinstance(row, dict)}
+        return {
+            name: Provider(name=name, **{key: _frozen(value) for key, value in row.items() if key in known})
+            for name, row in rows.items()
+        }
+
+    @cached_property
+    def _shipped_models(self) -> dict[tuple[str, str], Model]:
+        return {(row["provider"], row["name"]): _model(row) for row in self._json["models"]}
+
+    # ------------------------------------------------------------------------------------------------------------- adding
+
+    def add(self, provider: Provider) -> None:
+        self._added[provider.name] = provider
+
+    def merge(self, models: Iterable[Mapping[str, Any]]) -> None:
+        """Rows in the form of ``models.json``; what a row does not say stays as it was known."""
+        for row in models:
+            known = self.model(row["provider"], row["name"])
+            self._merged[known.provider, known.name] = _model(row, known)
+
+    # ------------------------------------------------------------------------------------------------------------- asking
+
+    @property
+    def local_ports(self) -> list[dict[str, Any]]:
+        return list(self._toml["local_ports"])
+
+    def provider_names(self) -> list[str]:
+        return [*self._added, *BUILT_IN, *(name for name in self._shipped_providers if name not in self._added)]
+
+    def provider(self, name: str) -> Provider | None:
+        return self._added.get(name) or self._shipped_providers.get(name)
+
+    def models(self) -> Iterator[Model]:
+        merged = dict(self._merged)
+        for name, model in self._shipped_models.items():
+            yield merged.pop(name, model)
+        yield from merged.values()
+
+    def model(self, provider: str, name: str) -> Model:
+        """The row of this model; one that is unknown is made of its names alone, since vendors add models every week."""
+        found = self._merged.get((provider, name)) or self._shipped_models.get((provider, name))
+        return found or Model(provider, name)
+
+    def named(self, canonical: str) -> list[Model]:
+        """Every provider's model of this canonical name, in the order of the providers."""
+        order = {name: place for place, name in enumerate(self.provider_names())}
+        found = [model for model in self.models() if canonical == model.name or canonical in model.aliases]
+        return sorted(found, key=lambda model: order.get(model.provider, len(order)))
+
+    def priority(self, operation: str) -> list[str]:
+        """Canonical names for an operation, best first."""
+        return list(self._json.get({"chat": "auto_model_priority", "embed": "auto_embed_priority"}.get(operation, ""), []))
+
+    def unknown(self, name: str, provider: str | None = None) -> UnknownModel:
+        """The error for a name that nobody has, with the nearest that somebody has."""
+        if provider is not None:
+            near = get_close_matches(provider, self.provider_names(), 1, 0.6)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            return UnknownModel(
+                f'no provider "{provider}".{hint} The known ones are {", ".join(self.provider_names())}; add your own with llmkit.add_provider(...)'
+            )
+        hint = self.nearest(name)
+        return UnknownModel(f'no model "{name}".{hint} Name it as "provider/model"')
+
+    def nearest(self, name: str, provider: str | None = None) -> str:
+        """``" Did you mean ...?"`` for a misspelt model, or nothing."""
+        models = [model for model in self.models() if provider is None or model.provider == provider]
+        names = {alias: str(model) for model in models for alias in (model.name, *model.aliases)}
+        near = get_close_matches(name, names, 2, 0.6)
+        return f" Did you mean {' or '.join(dict.fromkeys(names[one] for one in near))}?" if near else ""
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _model(row: Mapping[str, Any], known: Model | None = None) -> Model:
+    model = known or Model(row["provider"], row["name"])
+    names = {field.name for field in fields(Model)} - {"provider", "name", "price"}
+    said = {key: _frozen(value) for key, value in row.items() if key in names and value is not None}
+    price = row.get("price")
+    if price:
+        said["price"] = Price(**{key: price.get(key) for key in ("input", "cached_input", "output")})
+    return replace(model, **said)

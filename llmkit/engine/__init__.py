@@ -1,0 +1,1 @@
+"""How requests are sent: paced, retried, stored. Knows no vendor and no DataFrame."""

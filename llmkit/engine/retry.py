@@ -1,0 +1,177 @@
+"""One batch on its way to an answer: the only layer that retries.
+
+One ``except`` per branch of ``errors.py`` and no status codes: what is to be done stands in the error's class. A batch that is refused is
+halved until the fault belongs to a row; a target that is shut or keeps failing gives way to the next one of the route.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..adapter import Target
+from ..errors import (
+    AccessError,
+    BatchTooLarge,
+    Busy,
+    ConnectionLost,
+    LLMError,
+    Overloaded,
+    RequestError,
+    TimedOut,
+    Unreachable,
+)
+from ..event_loop import Clock, sleep
+from ..types import Limits, Policy, Reply, Request
+from .limiter import Limiter
+
+__all__ = ["Answer", "Line", "Ticket", "serve"]
+
+#: A host that refuses this many connections in a row, over this many seconds, is down: the circuit opens and the run ends.
+DEAD_AFTER_FAILURES = 16
+DEAD_AFTER_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One task under way: its number in the outcomes, its request, key and body, and how often it was tried."""
+
+    number: int
+    request: Request
+    key: bytes
+    body: bytes
+    attempts: int = 0
+    began: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decoded response: one reply or row error for each request, what the headers said, tokens billed."""
+
+    replies: Sequence[Reply | LLMError]
+    limits: Limits | None
+    tokens: int
+
+
+class Line(Protocol):
+    """What ``serve`` needs of the run it works for."""
+
+    route: Sequence[Target]
+    policy: Policy
+    clock: Clock
+
+    def limiter(self, target: Target) -> Limiter: ...
+
+    def shut(self, target: Target) -> LLMError | None: ...
+
+    def close_target(self, target: Target, error: LLMError) -> None: ...
+
+    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> float: ...
+
+    async def reserve(self, batch: Sequence[Ticket], target: Target) -> float: ...
+
+    def unreserve(self, amount: float) -> None: ...
+
+    async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer: ...
+
+    def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None: ...
+
+    def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None: ...
+
+    def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None: ...
+
+
+async def serve(batch: Sequence[Ticket], line: Line) -> None:
+    """Bring every ticket of ``batch`` to a reply or an error."""
+    parts = [batch]
+    while parts:
+        part = parts.pop()
+        last: tuple[LLMError, Target] | None = None
+        for target in line.route:
+            shut = line.shut(target)
+            if shut is not None:
+                last = last or (shut, target)
+                continue
+            try:
+                answer = await _ask(part, target, line)
+            except RequestError as error:
+                if len(part) > 1:
+                    if isinstance(error, BatchTooLarge):
+                        line.too_large(part, target, error)
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    last = None
+                    break
+                last = (error, target)
+                break
+            except AccessError as error:
+                line.close_target(target, error)
+                last = (error, target)
+            except (Busy, Unreachable) as error:
+                last = (error, target)
+            else:
+                line.settle(part, answer, target)
+                last = None
+                break
+        if last is not None:
+            line.fail(part, *last)
+
+
+async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
+    """One target's answer, tried as often as the policy allows."""
+    limiter, policy, clock = line.limiter(target), line.policy, line.clock
+    tokens = line.tokens_of(batch, target)
+    failures = 0
+    told_to_wait = 0
+    slow_since: float | None = None
+    while True:
+        permit = None if told_to_wait else limiter.try_acquire(tokens)
+        if permit is None:
+            permit = await limiter.acquire(tokens, first=told_to_wait > 0)
+        shut = line.shut(target)
+        if shut is not None:  # another row learned it while this one waited
+            limiter.abandoned(permit)
+            raise shut
+        try:
+            reserved = await line.reserve(batch, target)
+        except BaseException:
+            limiter.abandoned(permit)
+            raise
+        now = clock.now()
+        for ticket in batch:
+            ticket.attempts += 1
+            ticket.began = ticket.began or now
+        try:
+            answer = await line.exchange(batch, target)
+        except (RequestError, AccessError):
+            limiter.failed(permit, connection=False)
+            raise
+        except Busy as error:
+            limiter.slow_down(permit, error)
+            told_to_wait += 1
+            slow_since = now if slow_since is None else slow_since
+            # A rate limit is ours to keep and passes: it costs time. An overload is theirs, may not pass, and costs attempts too.
+            failures += isinstance(error, Overloaded)
+            if failures >= policy.max_attempts or clock.now() - slow_since > policy.deadline:
+                raise
+        except Unreachable as error:
+            limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
+            failures += 1
+            down_for = clock.now() - limiter.failing_since
+            if limiter.failures >= DEAD_AFTER_FAILURES and down_for >= DEAD_AFTER_SECONDS:
+                line.close_target(target, error)
+                raise
+            if failures >= policy.max_attempts:
+                raise
+            wait = min(policy.backoff_max, policy.backoff * 2.0 ** (failures - 1)) * random.random()
+            await sleep(clock, max(wait, error.retry_after or 0.0))
+        except BaseException:
+            limiter.abandoned(permit)
+            raise
+        else:
+            limiter.done(permit, answer.tokens, answer.limits)
+            return answer
+        finally:
+            line.unreserve(reserved)

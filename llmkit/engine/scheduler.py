@@ -1,0 +1,688 @@
+"""From rows to outcomes: draws tasks a slice at a time, merges equal ones, asks the store, packs batches, keeps a bounded number in flight.
+
+Never a task per row: a run has as many workers as it may have requests in flight, and no more prompts in memory than they need.
+
+``Engine`` is what a session's runs share (connections, store, limiters, requests in flight). ``Line`` is one run of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from ..adapter import RequestTemplate, Target
+from ..errors import (
+    BatchTooLarge,
+    BudgetReached,
+    Cancelled,
+    ConfigError,
+    ContextTooLong,
+    KeyRejected,
+    LLMError,
+    ModelGone,
+    RequestError,
+    repeats,
+)
+from ..event_loop import Clock, LoopClock, off_loop
+from ..outcomes import CACHE, LIVE, PENDING, Outcomes
+from ..types import Estimate, Operation, Policy, Reply, Task, Usage
+from . import retry
+from .limiter import Limiter
+from .retry import Answer, Ticket
+from .store import Entry, Stored, Writer
+from .transport import Transport
+
+__all__ = ["Account", "Engine", "Line", "Plan"]
+
+#: Tasks drawn from the table at a time.
+DRAW = 256
+
+
+@dataclass(slots=True)
+class Plan:
+    """One call, ready to be carried out."""
+
+    run_id: str
+    operation: Operation
+    tasks: Callable[[], Iterator[Task]]
+    route: Sequence[Target]
+    policy: Policy
+    outcomes: Outcomes
+
+
+class Account:
+    """A target's limiter and what replies have taught about it: tokens per byte of body, tokens of an answer."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.tokens_per_byte = 0.25
+        self.output = 0.0
+        self.largest_output = 0
+        self.replies = 0
+
+    def learn(self, sent: int, usage: Usage) -> None:
+        self.replies += 1
+        weight = max(0.05, 1.0 / self.replies)
+        if usage.input and sent:
+            self.tokens_per_byte += weight * (usage.input / sent - self.tokens_per_byte)
+        # Nine answers in ten are shorter than this: steps up and down balance there.
+        step = max(1.0, 0.1 * self.output)
+        self.output = (
+            float(usage.output)
+            if self.replies == 1
+            else max(0.0, self.output + step * (0.9 if usage.output > self.output else -0.1))
+        )
+        self.largest_output = max(self.largest_output, usage.output)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A request under way that others wait for."""
+
+    future: asyncio.Future[Reply]
+    owner: Line
+
+
+class Engine:
+    """What the runs of a session share. Lives on the loop thread.
+
+    Parameters
+    ----------
+    transport : Transport
+    writer : Writer or None
+        ``None`` keeps nothing.
+    new_limiter : callable
+        ``new_limiter(target) -> Limiter``; the session knows the limits that were set by hand.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        writer: Writer | None,
+        new_limiter: Callable[[Target], Limiter],
+        clock: Clock | None = None,
+    ) -> None:
+        self.transport = transport
+        self.writer = writer
+        self.clock: Clock = clock or LoopClock()
+        self.flights: dict[bytes, _Flight] = {}
+        self._new_limiter = new_limiter
+        self._accounts: dict[Any, Account] = {}
+        self._templates: dict[Any, asyncio.Task[RequestTemplate]] = {}
+
+    async def carry_out(self, plan: Plan) -> None:
+        """Settle every task of the plan; returns normally also when the run was stopped (``outcomes.stopped`` says why)."""
+        await Line(self, plan).run()
+
+    async def estimate(self, plan: Plan) -> Estimate:
+        """What ``carry_out`` would do, found by drawing every task and asking the store; nothing is sent."""
+        return await Line(self, plan).estimate()
+
+    # -------------------------------------------------------------------------------------------------------- per target
+
+    def account(self, target: Target) -> Account:
+        name = self._address(target)
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = Account(self._new_limiter(target))
+        return account
+
+    @staticmethod
+    def _address(target: Target) -> tuple[Any, ...]:
+        # Accounts are told apart by the key's hash, in memory only; a rotating key is one account.
+        secret = target.secret
+        mark = b"" if secret is None else b"rotates" if secret.rotates else hashlib.blake2b(secret.reveal().encode()).digest()
+        return target.provider.name, target.provider.base_url, target.model.name, mark
+
+    async def template(self, target: Target, anew: bool = False) -> RequestTemplate:
+        name = (*self._address(target), target.codec.path)
+        making = self._templates.get(name)
+        if making is not None and making.done() and not making.cancelled() and making.exception() is None:
+            expires = making.result().expires
+            anew = anew or (expires is not None and time.monotonic() >= expires)
+        elif making is not None and making.done():
+            anew = True
+        if making is None or anew:
+            assert target.adapter.connect is not None
+            # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
+            making = asyncio.get_running_loop().create_task(off_loop(target.adapter.connect, target))
+            self._templates[name] = making
+        return await asyncio.shield(making)
+
+    def forget_templates(self) -> None:
+        self._templates.clear()
+
+    async def close(self) -> None:
+        if self.writer is not None:
+            await self.writer.close()
+        await self.transport.close()
+
+
+class Line:
+    """One run on its way: see ``retry.Line`` for the part that the retry layer uses."""
+
+    def __init__(self, engine: Engine, plan: Plan) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.clock = engine.clock
+        self.route = plan.route
+        self.policy = plan.policy
+        self.outcomes = plan.outcomes
+        self.writer = engine.writer if plan.policy.cache != "off" else None
+        self._numbers: dict[bytes, int] = {key: number for number, key in enumerate(self.outcomes.keys)}
+        self._source = iter(())  # type: Iterator[Task]
+        self._ready: deque[Ticket] = deque()
+        self._drawn = False
+        self._following = 0
+        self._news = asyncio.Event()
+        self._hungry = asyncio.Event()
+        self._returned = asyncio.Event()
+        self._shut: dict[int, LLMError] = {}
+        self._batch_tokens: float | None = None
+        self._spent = 0.0
+        self._reserved = 0.0
+        self._journal = 0
+        self._began = 0.0
+        self._prefixes = [self._prefix(target) for target in self.route]
+
+    # ------------------------------------------------------------------------------------------------------------- the run
+
+    async def run(self) -> None:
+        self._began = self.clock.now()
+        self._source = self.plan.tasks()
+        if self.engine.writer is not None:
+            names = " > ".join(target.name for target in self.route)
+            self._journal = await self.engine.writer.begin_run(
+                self.plan.run_id, self.plan.operation.name, names, self.outcomes.rows
+            )
+        try:
+            await self._work()
+        except asyncio.CancelledError:
+            # Stopped by the user: workers are gone and their connections closed. Keep what came, and say so.
+            self.outcomes.stopped = Cancelled("not sent: the run was stopped before this row")
+        finally:
+            self._let_go()
+            await self._close_books()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        # As many workers as may be in flight: they wait at the limiter, which alone says how many really are.
+        tasks = [loop.create_task(self._feed())]
+        tasks += [loop.create_task(self._worker()) for _ in range(max(1, self.policy.max_concurrency))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _worker(self) -> None:
+        while (batch := await self._next()) is not None:
+            try:
+                await retry.serve(batch, self)
+            except BudgetReached as error:
+                self._stop(error)
+
+    async def _next(self) -> list[Ticket] | None:
+        """The next batch to send; ``None`` when there will be none."""
+        size, tokens = self.route[0].codec.batch_size(self.route[0])
+        while True:
+            if len(self._ready) >= size or (self._ready and self._drawn):
+                if len(self._ready) < 2 * size + DRAW // 2:
+                    self._hungry.set()
+                if self._batch_tokens is not None:
+                    tokens = int(min(self._batch_tokens, tokens or self._batch_tokens))
+                return self._pack(size, tokens)
+            if self._drawn and (not self._following or self.outcomes.stopped is not None):
+                return None
+            self._hungry.set()
+            self._news.clear()
+            await self._news.wait()
+
+    def _pack(self, size: int, tokens: int | None) -> list[Ticket]:
+        if size == 1:
+            return [self._ready.popleft()]
+        batch: list[Ticket] = []
+        room = float("inf") if tokens is None else float(tokens)
+        ratio = self.engine.account(self.route[0]).tokens_per_byte
+        while self._ready and len(batch) < size:
+            cost = max(1.0, len(self._ready[0].body) * ratio)
+            if batch and cost > room:
+                break
+            room -= cost
+            batch.append(self._ready.popleft())
+        return batch
+
+    # ------------------------------------------------------------------------------------------------------------- drawing
+
+    async def _feed(self) -> None:
+        """Draw tasks a slice at a time, ahead of the workers: number them, merge equal ones, take what is stored, ready the rest."""
+        size = self.route[0].codec.batch_size(self.route[0])[0]
+        while tasks := list(islice(self._source, max(DRAW, size))):
+            fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
+            stored = await self._stored(fresh)
+            for ticket in fresh:
+                if ticket.key in stored:
+                    self._take_stored(ticket, *stored[ticket.key])
+                elif self.outcomes.stopped is None:
+                    self._make_ready(ticket)
+            self._news.set()
+            while len(self._ready) >= 2 * size + DRAW // 2:
+                self._hungry.clear()
+                await self._hungry.wait()
+            # A frame that is stored whole is drawn without ever waiting: let others have the loop.
+            await asyncio.sleep(0)
+        self._drawn = True
+        self.outcomes.no_more()
+        self._news.set()
+
+    def _number(self, task: Task) -> Ticket | None:
+        """Give the task its number; ``None`` where an equal one has it already, or it is settled (in a retry)."""
+        body = self.route[0].codec.encode((task.request,), self.route[0])
+        key = self._key(0, body)
+        outcomes = self.outcomes
+        number = self._numbers.get(key)
+        new = number is None
+        if number is None:
+            number = self._numbers[key] = outcomes.add(key)
+            if self.plan.operation.kind == "score":
+                outcomes.rows_of_task[number] = task.rows
+        elif outcomes.state[number] == PENDING and outcomes.task_of_row[task.rows[0]] == number:
+            new = True  # a retry, or a run that was stopped: numbered then, still to be answered
+        for row in task.rows:
+            if outcomes.task_of_row[row] != number:
+                outcomes.point(row, number)
+        return Ticket(number, task.request, key, body) if new else None
+
+    def _prefix(self, target: Target) -> bytes:
+        return f"{self.plan.operation.name}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
+
+    def _key(self, position: int, body: bytes) -> bytes:
+        """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
+        return hashlib.blake2b(self._prefixes[position] + body, digest_size=16).digest()
+
+    def _keys_along_the_route(self, ticket: Ticket) -> list[bytes]:
+        """The ticket's key at each target: an answer of the second choice counts when the same call comes again."""
+        keys = [ticket.key]
+        for position, target in enumerate(self.route[1:], 1):
+            keys.append(self._key(position, target.codec.encode((ticket.request,), target)))
+        return keys
+
+    async def _stored(self, tickets: Sequence[Ticket]) -> dict[bytes, tuple[Stored, int]]:
+        """By a ticket's key: the stored answer and the place in the route of the target that gave it."""
+        if self.writer is None or self.policy.cache != "use" or not tickets:
+            return {}
+        if len(self.route) == 1:
+            found = await self.writer.look_up([ticket.key for ticket in tickets])
+            return {key: (stored, 0) for key, stored in found.items()}
+        along = {ticket.key: self._keys_along_the_route(ticket) for ticket in tickets}
+        found = await self.writer.look_up([key for keys in along.values() for key in keys])
+        hits = {}
+        for first, keys in along.items():
+            for position, key in enumerate(keys):
+                if key in found:
+                    hits[first] = (found[key], position)
+                    break
+        return hits
+
+    def _take_stored(self, ticket: Ticket, stored: Stored, position: int) -> None:
+        try:
+            value = self.plan.operation.unpack(stored.value)
+        except ValueError:  # damaged or forged: not an answer, so it is asked for
+            self._make_ready(ticket)
+            return
+        usage = Usage(stored.input, stored.cached_input, stored.output)
+        self.outcomes.settle(ticket.number, Reply(value, usage, finish=stored.finish), CACHE, 0, 0.0, position)
+
+    def _make_ready(self, ticket: Ticket) -> None:
+        window = self.route[0].model.context_window
+        if window is not None and len(self.route) == 1 and len(ticket.body) / 8 > window:
+            # Eight bytes a token is more than any tokenizer manages on text: refused here, it costs nothing.
+            error = ContextTooLong(
+                f"the text has {len(ticket.body):,} bytes, far more than the model's window of {window:,} tokens; "
+                "shorten it or choose a larger model",
+                provider=self.route[0].provider.name,
+                model=self.route[0].model.name,
+            )
+            self._keep_error(ticket, error, 0)
+            return
+        flight = self.engine.flights.get(ticket.key)
+        if flight is not None and flight.owner is not self and self.policy.cache != "off":
+            self._following += 1
+            flight.future.add_done_callback(lambda future: self._landed(ticket, future))
+            return
+        if flight is None:
+            self.engine.flights[ticket.key] = _Flight(asyncio.get_running_loop().create_future(), self)
+        self._ready.append(ticket)
+        self._news.set()
+
+    def _landed(self, ticket: Ticket, future: asyncio.Future[Reply]) -> None:
+        """An equal request of another run has ended: share its answer, or ask oneself."""
+        self._following -= 1
+        if future.cancelled() or not isinstance(future.exception() if future.done() else None, RequestError | None):
+            if self.outcomes.stopped is None:
+                self._make_ready(ticket)
+        elif future.exception() is not None:
+            error = future.exception()
+            assert isinstance(error, LLMError)
+            self._keep_error(ticket, error, 0)
+        else:
+            self.outcomes.settle(ticket.number, future.result(), CACHE, 0, 0.0, 0)
+        self._news.set()
+
+    # ----------------------------------------------------------------------------------------- what the retry layer calls
+
+    def limiter(self, target: Target) -> Limiter:
+        return self.engine.account(target).limiter
+
+    def shut(self, target: Target) -> LLMError | None:
+        return self._shut.get(self.route.index(target))
+
+    def close_target(self, target: Target, error: LLMError) -> None:
+        self._shut.setdefault(self.route.index(target), error)
+        if len(self._shut) == len(self.route):
+            self._stop(error)
+
+    def _stop(self, error: LLMError) -> None:
+        """Send nothing more; what is stored is still taken."""
+        if self.outcomes.stopped is None:
+            self.outcomes.stopped = error
+            for ticket in self._ready:
+                self._end_flight(ticket, None)
+            self._ready.clear()
+            self._news.set()
+
+    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> float:
+        account = self.engine.account(target)
+        limit = batch[0].request.options.get("max_tokens")
+        answer = account.output if account.replies >= 5 else min(float(limit or 256), 256.0)
+        sent = sum(len(ticket.body) for ticket in batch)
+        return sent * account.tokens_per_byte + (answer * len(batch) if self.plan.operation.kind == "text" else 0.0)
+
+    async def reserve(self, batch: Sequence[Ticket], target: Target) -> float:
+        """Set aside what this request may cost, after waiting for others to return what they did not need.
+
+        Raises
+        ------
+        BudgetReached
+            Nothing is in flight, and the request could still pass ``max_cost``.
+        """
+        most = self.policy.max_cost
+        if most is None:
+            return 0.0
+        while self._spent + self._reserved + (amount := self._dearest(batch, target)) > most:
+            if self._reserved <= 0 or self.outcomes.stopped is not None:
+                advice = "" if "max_tokens" in batch[0].request.options else "; with max_tokens set it is less"
+                raise BudgetReached(
+                    f"max_cost=${most:g} is reached: ${self._spent:.4f} is spent, and the next request may cost ${amount:.4f}{advice}"
+                )
+            self._returned.clear()
+            await self._returned.wait()
+        self._reserved += amount
+        return amount
+
+    def _dearest(self, batch: Sequence[Ticket], target: Target) -> float:
+        """US dollars that a request can cost at the most: a token for two bytes, and the longest answer that is allowed."""
+        answer = 0
+        if self.plan.operation.kind == "text":
+            account = self.engine.account(target)
+            limit = batch[0].request.options.get("max_tokens") or target.model.output_limit or 4096
+            # Where nobody set a limit, three times the longest answer so far is taken for one, once there is experience.
+            unlimited = "max_tokens" not in batch[0].request.options
+            answer = min(limit, 3 * account.largest_output) if unlimited and account.replies >= 20 else limit
+        sent = sum(len(ticket.body) for ticket in batch) // 2
+        return Usage(sent, 0, answer * len(batch)).cost(target.model.price) or 0.0
+
+    def unreserve(self, amount: float) -> None:
+        self._reserved = max(0.0, self._reserved - amount)
+        self._returned.set()
+
+    async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer:
+        """Send one body and read what came; raises the error that the answer amounts to."""
+        codec, adapter = target.codec, target.adapter
+        requests = [ticket.request for ticket in batch]
+        single = len(batch) == 1 and target is self.route[0]
+        body = batch[0].body if single else codec.encode(requests, target)
+        try:
+            if adapter.answer is not None:
+                if adapter.blocking:
+                    said = await off_loop(adapter.answer, body, target)
+                else:
+                    await asyncio.sleep(0)  # the answer is there at once, and others want the loop too
+                    said = adapter.answer(body, target)
+                return self._read(batch, target, codec.decode(said, requests), None, len(body))
+            template = await self.engine.template(target)
+            response = await self.engine.transport.post(template, body, self.policy.timeout)
+            if response.status == 401 and target.secret is not None and target.secret.rotates:
+                template = await self.engine.template(target, anew=True)
+                response = await self.engine.transport.post(template, body, self.policy.timeout)
+            limits = adapter.read_limits(response.headers)
+            if response.status != 200:
+                if limits is not None:
+                    self.limiter(target).learn(limits)
+                raise adapter.classify_error(response.status, response.headers, response.body)
+            return self._read(batch, target, codec.decode(response.body, requests), limits, len(body))
+        except LLMError as error:
+            raise self._signed(error, requests, target) from None
+
+    def _read(self, batch: Sequence[Ticket], target: Target, replies: list[Reply | LLMError], limits: Any, sent: int) -> Answer:
+        usage = Usage()
+        for number, reply in enumerate(replies):
+            usage = usage + (reply.usage or Usage())
+            if isinstance(reply, LLMError):
+                replies[number] = self._signed(reply, [batch[number].request], target)
+        self.engine.account(target).learn(sent, usage)
+        self.outcomes.bill(usage)
+        self._spent += usage.cost(target.model.price) or 0.0
+        return Answer(replies, limits, usage.input + usage.output)
+
+    def _signed(self, error: LLMError, requests: Sequence[Any], target: Target) -> LLMError:
+        """Say who refused, and make sure that no piece of a prompt travels in the message."""
+        error.provider = error.provider or target.provider.name
+        error.model = error.model or target.model.name
+        if error.status is not None and repeats(error.message, _texts(requests)):
+            error.message = f"{error.message.split(' (')[0]} (the provider's words are left out: they repeat the prompt)"
+            error.args = (error.message,)
+        return error
+
+    def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
+        """A batch was too much: remember a size that fits, for the rest of the run."""
+        ratio = self.engine.account(target).tokens_per_byte
+        tokens = sum(len(ticket.body) for ticket in batch) * ratio
+        fits = min(tokens / 2, error.limit * 0.9 if error.limit else tokens / 2)
+        self._batch_tokens = fits if self._batch_tokens is None else min(self._batch_tokens, fits)
+
+    def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None:
+        position = self.route.index(target)
+        now = self.clock.now()
+        if len(answer.replies) != len(batch):
+            raise ConfigError(f"the adapter {target.adapter.name!r} gave {len(answer.replies)} replies to {len(batch)} requests")
+        for ticket, reply in zip(batch, answer.replies, strict=True):
+            if isinstance(reply, LLMError):
+                self._keep_error(ticket, reply, position)
+            else:
+                self._keep_reply(ticket, reply, position, now - ticket.began)
+
+    def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None:
+        position = self.route.index(target)
+        for ticket in batch:
+            self._keep_error(ticket, error, position)
+
+    # ------------------------------------------------------------------------------------------------------------- keeping
+
+    def _keep_reply(self, ticket: Ticket, reply: Reply, position: int, seconds: float) -> None:
+        outcomes, writer = self.outcomes, self.writer
+        number, attempts = ticket.number, ticket.attempts
+
+        def durable() -> None:
+            outcomes.settle(number, reply, LIVE, attempts, seconds, position)
+
+        self._end_flight(ticket, reply)
+        if writer is None:
+            durable()
+            return
+        target, usage, pack = self.route[position], reply.usage, self.plan.operation.pack
+        key = ticket.key if position == 0 else self._key(position, target.codec.encode((ticket.request,), target))
+
+        def row() -> tuple[Any, ...]:
+            return (key, pack(reply.value), usage.input, usage.cached_input, usage.output, reply.finish, reply.model, time.time())
+
+        outcome = (
+            self._journal,
+            number,
+            key,
+            "live",
+            None,
+            target.name,
+            attempts,
+            seconds,
+            usage.input,
+            usage.cached_input,
+            usage.output,
+        )
+        writer.put(Entry(row, outcome, durable))
+
+    def _keep_error(self, ticket: Ticket, error: LLMError, position: int) -> None:
+        outcomes, writer = self.outcomes, self.writer
+        number, attempts = ticket.number, ticket.attempts
+        seconds = self.clock.now() - ticket.began if ticket.began else 0.0
+
+        def durable() -> None:
+            outcomes.fail(number, error, attempts, seconds, position)
+
+        self._end_flight(ticket, error)
+        if writer is None:
+            durable()
+            return
+        usage = error.usage or Usage()
+        outcome = (
+            self._journal, number, ticket.key, None, error.kind, self.route[position].name, attempts, seconds,
+            usage.input, usage.cached_input, usage.output,
+        )  # fmt: skip
+        writer.put(Entry(None, outcome, durable))
+
+    def _end_flight(self, ticket: Ticket, result: Reply | LLMError | None) -> None:
+        flight = self.engine.flights.get(ticket.key)
+        if flight is None or flight.owner is not self:
+            return
+        del self.engine.flights[ticket.key]
+        if flight.future.done():
+            return
+        if isinstance(result, Reply):
+            flight.future.set_result(result)
+        elif isinstance(result, LLMError):
+            flight.future.set_exception(result)
+            flight.future.exception()  # seen: nobody need be waiting
+        else:
+            flight.future.cancel()
+
+    def _let_go(self) -> None:
+        """Whatever of this run is still in flight is no longer: those who wait for it ask themselves."""
+        mine = [key for key, flight in self.engine.flights.items() if flight.owner is self]
+        for key in mine:
+            self.engine.flights.pop(key).future.cancel()
+
+    async def _close_books(self) -> None:
+        writer, outcomes = self.engine.writer, self.outcomes
+        if writer is None:
+            return
+        await writer.drain()
+        usage = outcomes.usage
+        prices = {target.model.price for target in self.route}
+        await writer.end_run(
+            self._journal,
+            {
+                "done": outcomes.done,
+                "errors": outcomes.failed,
+                "stored": outcomes.stored,
+                "requests": usage.requests,
+                "input": usage.input,
+                "cached_input": usage.cached_input,
+                "output": usage.output,
+                "cost": usage.cost(prices.pop()) if len(prices) == 1 else self._spent,
+                "stopped": outcomes.stopped.kind if outcomes.stopped is not None else None,
+            },
+        )
+
+    # ----------------------------------------------------------------------------------------------------------- estimating
+
+    async def estimate(self) -> Estimate:
+        target = self.route[0]
+        account = self.engine.account(target)
+        size = target.codec.batch_size(target)[0]
+        source = self.plan.tasks()
+        unique = stored = remaining = sent = answer_tokens = 0
+        asked = 0
+        limit = None
+        while tasks := list(islice(source, 1024)):
+            fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
+            unique += len(fresh)
+            asked += sum(len(task.rows) for task in tasks)
+            known = await self._stored(fresh)
+            stored += len(known)
+            for ticket in fresh:
+                if ticket.key not in known:
+                    remaining += 1
+                    sent += len(ticket.body)
+                    limit = ticket.request.options.get("max_tokens")
+        if self.plan.operation.kind == "text":
+            if account.replies >= 5:
+                each, words = account.output, "answers as long as those seen so far"
+            elif limit:
+                each, words = float(limit), f"answers of max_tokens={limit}, the most that can come"
+            else:
+                each, words = 200.0, "answers of 200 tokens, an assumption: set max_tokens for a bound"
+            answer_tokens = int(each * remaining)
+        else:
+            words = "no output tokens"
+        tokens = int(sent * account.tokens_per_byte)
+        learned = "a ratio learned from replies" if account.replies else "4 bytes a token, an assumption"
+        requests = -(-remaining // size)
+        return Estimate(
+            model=" > ".join(target.name for target in self.route),
+            rows=self.outcomes.rows,
+            missing=self.outcomes.rows - asked,
+            unique=unique,
+            stored=stored,
+            requests=requests,
+            input_tokens=tokens,
+            output_tokens=answer_tokens,
+            cost=Usage(tokens, 0, answer_tokens).cost(target.model.price),
+            seconds=_seconds(requests, tokens + answer_tokens, account.limiter),
+            basis=f"input by {learned}; {words}; the first model of the route",
+        )
+
+
+def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
+    """Seconds at the limits known so far; ``None`` where none are known."""
+    times = []
+    if limiter.requests_per_minute:
+        times.append(60 * requests / limiter.requests_per_minute)
+    if limiter.tokens_per_minute:
+        times.append(60 * tokens / limiter.tokens_per_minute)
+    return max(times) if times else None
+
+
+def _texts(requests: Sequence[Any]) -> list[str]:
+    """Every text in the payloads, to check that a message does not quote one."""
+    found: list[str] = []
+    stack: list[Any] = [request.payload for request in requests]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            stack += value.values()
+        elif isinstance(value, list | tuple):
+            stack += value
+        elif hasattr(value, "__dataclass_fields__"):
+            stack += [getattr(value, name) for name in value.__dataclass_fields__]
+    return found

@@ -1,0 +1,465 @@
+"""What was paid for is kept: replies by key, outcomes by run, in SQLite files that each have exactly one writer.
+
+``Shard`` files: a process claims the first one that nobody holds (a lock that the system drops when a process dies, also by ``kill -9``) and is
+its only writer for as long as it lives; the others it reads. Several writers on one WAL file meet SQLite's WAL-reset bug, fixed only in 3.51.3
+(tailscale.com/blog/sqlite-wal-reset-bug, seen 2026-11-21), and most interpreters link an older one.
+
+``Store`` is plain blocking code for one thread. ``Writer`` is its face to the loop: it groups writes and says when a row is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..event_loop import Clock, LoopClock, Timer, Worker, abandon
+
+__all__ = ["Entry", "Store", "StoreBusy", "StoreLost", "Stored", "Writer"]
+
+#: Raised when the tables change; a file of a later version is left alone, an earlier one is brought up here.
+VERSION = 1
+
+_TABLES = """
+CREATE TABLE replies (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL,
+    input INTEGER, cached_input INTEGER, output INTEGER, finish TEXT, model TEXT, created REAL);
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, operation TEXT, model TEXT, started REAL, ended REAL, rows INTEGER,
+    done INTEGER, errors INTEGER, stored INTEGER, requests INTEGER, input INTEGER, cached_input INTEGER, output INTEGER,
+    cost REAL, stopped TEXT);
+CREATE TABLE outcomes (
+    run INTEGER NOT NULL, task INTEGER NOT NULL, key BLOB, source TEXT, error TEXT, model TEXT, attempts INTEGER, seconds REAL,
+    input INTEGER, cached_input INTEGER, output INTEGER);
+CREATE INDEX outcomes_by_run ON outcomes (run);
+"""
+
+#: 16 KiB: embeddings are 6 KiB a row, and cost half of what they cost on pages of 4 KiB; chat rows cost 2 microseconds more.
+_PAGE = 16384
+
+
+class StoreBusy(Exception):
+    """Another process holds the file; what was to be written is still to be written."""
+
+
+class StoreLost(Exception):
+    """The file cannot be written any more: the disk is full, or was taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A reply as it was kept: ``value`` is the operation's packed bytes, the counts are tokens."""
+
+    value: bytes
+    input: int
+    cached_input: int
+    output: int
+    finish: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One settled task on its way to the disk.
+
+    ``reply`` is the row of ``replies`` (``None`` for errors, hits and ``cache="off"``), ``outcome`` the row of ``outcomes``;
+    ``durable`` is called on the loop once both are kept.
+    """
+
+    reply: Callable[[], tuple[Any, ...]] | None
+    outcome: tuple[Any, ...]
+    durable: Callable[[], None]
+
+
+class Store:
+    """The shards of one directory. One thread only.
+
+    Parameters
+    ----------
+    directory : Path
+        Made with mode 0700. One that belongs to somebody else is refused.
+
+    Raises
+    ------
+    StoreLost
+        Nothing can be written there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._others: dict[Path, sqlite3.Connection] = {}
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_strangers(directory)
+            self._db, self._lock, self.path = self._claim()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreLost(_plainly(error)) from None
+        self._see_others()
+
+    # --------------------------------------------------------------------------------------------------------- opening
+
+    def _claim(self) -> tuple[sqlite3.Connection, IO[bytes], Path]:
+        for number in range(10_000):
+            path = self.directory / f"shard-{number:03d}.sqlite"
+            lock = _lock(path.with_suffix(".lock"))
+            if lock is None:
+                continue
+            try:
+                return self._open(path), lock, path
+            except _Unreadable as error:
+                warnings.warn(f"{path.name} in the llmkit cache {error}; it was left alone and another file is used", stacklevel=2)
+                lock.close()
+        raise StoreLost("no free shard")
+
+    @staticmethod
+    def _open(path: Path) -> sqlite3.Connection:
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(path, isolation_level=None, timeout=0.2, check_same_thread=False)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise _Unreadable(f"was written by a later llmkit (format {version})")
+            if version == 0:
+                db.execute(f"PRAGMA page_size={_PAGE}")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            if version == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+        except sqlite3.OperationalError:
+            db.close()
+            raise
+        except sqlite3.DatabaseError as error:
+            db.close()
+            raise _Unreadable(f"is damaged ({error})") from None
+        except _Unreadable:
+            db.close()
+            raise
+        return db
+
+    def _see_others(self) -> None:
+        """Attach, read-only, the shards that other processes have written."""
+        for path in sorted(self.directory.glob("shard-*.sqlite")):
+            if path == self.path or path in self._others:
+                continue
+            try:
+                db = sqlite3.connect(
+                    f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.2, check_same_thread=False
+                )
+                if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                    self._others[path] = db
+                else:
+                    db.close()
+            except sqlite3.Error:
+                continue  # being made, or damaged: its owner says so
+
+    # --------------------------------------------------------------------------------------------------------- reading
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Stored]:
+        """What is known of these keys, in one pass over the shards."""
+        found: dict[bytes, Stored] = {}
+        missing = list(keys)
+        for db in (self._db, *self._others.values()):
+            for start in range(0, len(missing), 500):
+                some = missing[start : start + 500]
+                marks = ",".join("?" * len(some))
+                try:
+                    rows = db.execute(
+                        f"SELECT key, value, input, cached_input, output, finish, model FROM replies WHERE key IN ({marks})", some
+                    ).fetchall()
+                except sqlite3.Error:
+                    continue  # a reader that is locked out knows nothing; asking again is the safe answer
+                for key, value, *rest in rows:
+                    if isinstance(value, bytes):
+                        found[key] = Stored(value, *rest)
+            missing = [key for key in missing if key not in found]
+            if not missing:
+                break
+        return found
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a read-only query over every shard, one after another (for the reports)."""
+        self._see_others()
+        rows: list[tuple[Any, ...]] = []
+        for db in (self._db, *self._others.values()):
+            rows += db.execute(sql, parameters).fetchall()
+        return rows
+
+    # --------------------------------------------------------------------------------------------------------- writing
+
+    def begin_run(self, run_id: str, operation: str, model: str, rows: int) -> int:
+        self._see_others()
+        with _writing(self._db):
+            cursor = self._db.execute(
+                "INSERT INTO runs (id, operation, model, started, rows) VALUES (?,?,?,?,?)",
+                (run_id, operation, model, time.time(), rows),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def end_run(self, number: int, **facts: Any) -> None:
+        names = ", ".join(f"{name}=?" for name in facts)
+        with _writing(self._db):
+            self._db.execute(f"UPDATE runs SET ended=?, {names} WHERE number=?", (time.time(), *facts.values(), number))
+
+    def write(self, entries: Iterable[Entry]) -> None:
+        """Keep these, all or none."""
+        entries = list(entries)
+        replies = [entry.reply() for entry in entries if entry.reply is not None]
+        with _writing(self._db):
+            if replies:
+                self._db.executemany(
+                    "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created) VALUES (?,?,?,?,?,?,?,?)"
+                    " ON CONFLICT (key) DO UPDATE SET value=excluded.value, input=excluded.input, cached_input=excluded.cached_input,"
+                    " output=excluded.output, finish=excluded.finish, model=excluded.model, created=excluded.created",
+                    replies,
+                )
+            self._db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", [entry.outcome for entry in entries])
+
+    def close(self) -> None:
+        for db in (self._db, *self._others.values()):
+            db.close()
+        self._lock.close()
+
+    def forget(self) -> None:
+        """In a forked child: let go without closing (closing would disturb the parent's locks and log)."""
+        abandon(self._db, self._others, self._lock)
+        # The lock itself is shared with the parent through the open file; this descriptor must not outlive the parent's.
+        os.close(self._lock.fileno())
+
+
+class _Unreadable(Exception):
+    pass
+
+
+class _writing:
+    """``BEGIN IMMEDIATE`` ... ``COMMIT``: a deferred transaction fails at once with "locked" when it turns into a write."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._run("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            try:
+                self._run("COMMIT")
+                return
+            except (StoreBusy, StoreLost) as failed:
+                error = failed
+        if self._db.in_transaction:
+            try:
+                self._db.execute("ROLLBACK")
+            except sqlite3.Error:
+                pass  # SQLite rolled back itself when the disk filled up
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error) from None
+        if kind is None:
+            raise error
+
+    def _run(self, sql: str) -> None:
+        try:
+            self._db.execute(sql)
+        except sqlite3.Error as error:
+            raise _translated(error) from None
+
+
+def _translated(error: sqlite3.Error) -> Exception:
+    text = str(error)
+    return StoreBusy(text) if "locked" in text or "busy" in text else StoreLost(_plainly(error))
+
+
+def _plainly(error: BaseException) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _refuse_strangers(directory: Path) -> None:
+    if not hasattr(os, "geteuid"):
+        return
+    info = directory.stat()
+    if info.st_uid != os.geteuid():
+        raise OSError(f"{directory} belongs to another user")
+    if stat.S_IMODE(info.st_mode) & 0o077:
+        directory.chmod(0o700)
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """Hold ``path`` for this process, or ``None`` where another one does."""
+    handle = os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "r+b", buffering=0)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            # flock, not lockf: it also keeps two sessions of one process apart.
+            fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return handle
+
+
+class Writer:
+    """Groups what is to be kept, off the hot path, and calls each entry's ``durable`` once it is.
+
+    A file that is locked or full never stops a run: while it is locked, entries are owed and written later; once it is lost, one
+    warning says so and the run goes on without it.
+
+    Parameters
+    ----------
+    open_store : callable
+        Makes the ``Store``; called in the worker thread at the first use.
+    """
+
+    GROUP = 64
+    WAIT = 0.2
+
+    def __init__(self, open_store: Callable[[], Store], clock: Clock | None = None) -> None:
+        self._open_store = open_store
+        self._clock: Clock = clock or LoopClock()
+        self.worker = Worker("llmkit-store")
+        self.store: Store | None = None
+        self.lost = False
+        self._pending: list[Entry] = []
+        self._owed: list[Entry] = []
+        self._timer: Timer | None = None
+        self._flushing: Any = None
+
+    # ---------------------------------------------------------------------------------------- calls that wait for the file
+
+    def _opened(self) -> Store | None:
+        """In the worker thread: the store, or ``None`` with one warning where there can be none."""
+        if self.store is None and not self.lost:
+            try:
+                self.store = self._open_store()
+            except StoreLost as error:
+                self._give_up(error)
+        return self.store
+
+    def _give_up(self, error: StoreLost) -> None:
+        self.lost = True
+        warnings.warn(
+            f"llmkit cannot keep answers on disk ({error}); the run goes on without its cache. "
+            "Set LLMKIT_CACHE_DIR to a folder with room to write in.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    async def look_up(self, keys: Sequence[bytes]) -> dict[bytes, Stored]:
+        def read() -> dict[bytes, Stored]:
+            store = self._opened()
+            return store.get_many(keys) if store is not None else {}
+
+        return await self.worker.run(read)
+
+    async def begin_run(self, *facts: Any) -> int:
+        def write() -> int:
+            store = self._opened()
+            try:
+                return store.begin_run(*facts) if store is not None else 0
+            except StoreBusy:
+                return 0
+            except StoreLost as error:
+                self._give_up(error)
+                return 0
+
+        return await self.worker.run(write)
+
+    async def end_run(self, number: int, facts: dict[str, Any]) -> None:
+        def write() -> None:
+            if self.store is not None and not self.lost and number:
+                try:
+                    self.store.end_run(number, **facts)
+                except (StoreBusy, StoreLost):
+                    pass  # the outcomes are what counts; the summary line can be made from them
+
+        await self.worker.run(write)
+
+    # ------------------------------------------------------------------------------------------------------ grouped writes
+
+    def put(self, entry: Entry) -> None:
+        """Keep ``entry`` soon: with 63 others, or after 200 ms."""
+        self._pending.append(entry)
+        if len(self._pending) >= self.GROUP:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._clock.call_at(self._clock.now() + self.WAIT, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flushing is not None or not self._pending:
+            return  # the flush under way takes the next group when it is done
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flushing = asyncio.get_running_loop().create_task(self._write_out())
+
+    async def _write_out(self) -> None:
+        try:
+            while self._pending:
+                entries, self._pending = self._pending, []
+                if not self.lost:
+                    await self.worker.run(self._write, entries)
+                for entry in entries:
+                    entry.durable()
+        finally:
+            self._flushing = None
+
+    def _write(self, entries: list[Entry]) -> None:
+        """In the worker thread."""
+        store = self._opened()
+        if store is None:
+            return
+        self._owed += entries
+        try:
+            store.write(self._owed)
+        except StoreBusy:
+            return  # owed: written with the next group, or at the end
+        except StoreLost as error:
+            self._give_up(error)
+        self._owed = []
+
+    async def drain(self) -> None:
+        """Return once everything handed in so far is kept (or owed, where another process holds the file)."""
+        self._flush()
+        while self._flushing is not None:
+            await self._flushing
+            self._flush()
+
+    @property
+    def owed(self) -> int:
+        """Answers that are in memory only, because another process holds the file."""
+        return len(self._owed)
+
+    async def close(self) -> None:
+        await self.drain()
+
+        def shut() -> None:
+            if self.store is not None:
+                if self._owed and not self.lost:
+                    self._write([])
+                self.store.close()
+                self.store = None
+
+        await self.worker.run(shut)
+
+    def forget(self) -> None:
+        """In a forked child: start anew, with a shard of its own."""
+        if self.store is not None:
+            self.store.forget()
+            self.store = None
+        self.worker = Worker("llmkit-store")
+        self._pending, self._owed, self._timer, self._flushing = [], [], None, None

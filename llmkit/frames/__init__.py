@@ -1,0 +1,1 @@
+"""Frames in, frames out: the only floor that knows pandas."""

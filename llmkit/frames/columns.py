@@ -1,0 +1,351 @@
+"""pandas to the engine's tables and back: cells to text, outcomes to aligned columns.
+
+Alignment is by position, so any index will do: duplicates and a MultiIndex come back as they went in.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import numbers
+import uuid
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import BadInput, LLMError
+from ..outcomes import MISSING, Outcomes
+from ..run import Run
+
+__all__ = ["ColumnShape", "DetailShape", "FrameTable", "TEXT", "matrix_of", "one_column", "vector_dtype"]
+
+#: What chat's column is: pandas' own string dtype, Arrow-backed.
+TEXT: Any = "str" if int(pd.__version__.split(".")[0]) >= 3 else pd.StringDtype("pyarrow")
+
+
+class FrameTable:
+    """A frame's columns as text.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Copied by reference where pandas allows it, so that later assignments do not reach a run under way.
+    limit : int, optional
+        Only the first so many rows.
+    """
+
+    def __init__(self, frame: pd.DataFrame, limit: int | None = None) -> None:
+        self._frame = frame
+        self._length = len(frame) if limit is None else max(0, min(limit, len(frame)))
+        self._readers: dict[Any, Callable[[int, int], list[str | None]]] = {}
+
+    @property
+    def columns(self) -> list[Any]:
+        return list(self._frame.columns)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def check(self, columns: Sequence[Any]) -> None:
+        """Look at the named columns before anything is sent.
+
+        Raises
+        ------
+        BadInput
+            A column that does not exist (the nearest is named), that exists twice, or whose cells cannot be sent as text.
+        """
+        for column in columns:
+            self._readers[column] = _reader(one_column(self._frame, column), column)
+
+    def texts(self, column: Any, start: int, stop: int) -> list[str | None]:
+        reader = self._readers.get(column)
+        if reader is None:
+            self.check([column])
+            reader = self._readers[column]
+        return reader(start, stop)
+
+
+def one_column(frame: pd.DataFrame, column: Any) -> pd.Series[Any]:
+    """The column of this name, which must exist once."""
+    try:
+        count = (
+            int((frame.columns == column).sum()) if not isinstance(frame.columns, pd.MultiIndex) else int(column in frame.columns)
+        )
+    except (TypeError, ValueError):
+        count = 0
+    if count == 0:
+        near = get_close_matches(str(column), [str(name) for name in frame.columns], 1, 0.6)
+        hint = (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else f"The columns are {', '.join(repr(n) for n in list(frame.columns)[:8]) or 'none'}."
+        )
+        raise BadInput(f"no column {column!r}. {hint}")
+    if count > 1:
+        raise BadInput(f"{count} columns are named {column!r}; rename them so that the name means one")
+    found = frame[column]
+    if isinstance(found, pd.DataFrame):
+        raise BadInput(f"{column!r} names several columns of a MultiIndex; give one of them as a tuple")
+    return found
+
+
+def _reader(series: pd.Series[Any], name: Any) -> Callable[[int, int], list[str | None]]:
+    series = series.copy(deep=False) if pd.__version__ >= "3" else series.copy()
+    dtype = series.dtype
+    if isinstance(dtype, pd.StringDtype):
+        return lambda start, stop: _null_to_none(series.iloc[start:stop].tolist())
+    if dtype == object or isinstance(dtype, pd.CategoricalDtype | pd.ArrowDtype):
+        _refuse_bytes(series, name)
+    elif not (
+        pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype)
+        or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype) or pd.api.types.is_timedelta64_dtype(dtype)
+    ):  # fmt: skip
+        raise BadInput(f"column {name!r} has dtype {dtype}, which is no text; convert it with .astype('str')")
+
+    def read(start: int, stop: int) -> list[str | None]:
+        cells = series.iloc[start:stop].tolist()
+        return [cell if type(cell) is str else as_text(cell) for cell in cells]
+
+    return read
+
+
+def _null_to_none(cells: list[Any]) -> list[str | None]:
+    return [cell if type(cell) is str else None for cell in cells]
+
+
+def _refuse_bytes(series: pd.Series[Any], name: Any) -> None:
+    dtype = series.dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        kinds = {bytes} if pa.types.is_binary(dtype.pyarrow_dtype) or pa.types.is_large_binary(dtype.pyarrow_dtype) else set()
+    else:
+        values = series.cat.categories if isinstance(dtype, pd.CategoricalDtype) else series.to_numpy()
+        kinds = set(map(type, values))
+    if kinds & {bytes, bytearray, memoryview}:
+        raise BadInput(
+            f"column {name!r} holds bytes, and a model reads text; decode it first, e.g. df[{name!r}].str.decode('utf-8', 'replace')"
+        )
+    odd = [kind.__name__ for kind in kinds if not _readable(kind)]
+    if odd:
+        raise BadInput(
+            f"column {name!r} holds {odd[0]} objects, which have no text of their own; convert them, e.g. with .map(str)"
+        )
+
+
+_PLAIN = (str, numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
+
+
+def _readable(kind: type) -> bool:
+    return issubclass(kind, _PLAIN) or kind in (
+        type(None),
+        type(pd.NA),
+        type(pd.NaT),
+        list,
+        tuple,
+        dict,
+        set,
+        np.ndarray,
+        pd.Period,
+        pd.Interval,
+    )
+
+
+def as_text(cell: Any) -> str | None:
+    """One cell as a model reads it: text as it is, numbers and dates in their usual form, lists and dicts as JSON; ``None`` if missing."""
+    if cell is None or cell is pd.NA or cell is pd.NaT:
+        return None
+    if isinstance(cell, float | np.floating):
+        if cell != cell:
+            return None
+        return repr(float(cell)) if isinstance(cell, float) else str(cell)
+    if isinstance(cell, bool | np.bool_):
+        return "true" if cell else "false"
+    if isinstance(cell, pd.Timestamp | datetime.datetime | datetime.date | datetime.time):
+        return cell.isoformat()
+    if isinstance(cell, np.datetime64 | np.timedelta64):
+        return None if np.isnat(cell) else str(cell)
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+    if isinstance(cell, list | tuple | dict | set):
+        return json.dumps(sorted(cell, key=str) if isinstance(cell, set) else cell, ensure_ascii=False, default=as_text)
+    return str(cell)
+
+
+# ------------------------------------------------------------------------------------------------------------ outcomes to columns
+
+
+def vector_dtype(dimensions: int) -> pd.ArrowDtype:
+    return pd.ArrowDtype(pa.list_(pa.float32(), dimensions))
+
+
+def _vectors(outcomes: Outcomes, length: int, dimensions: int | None) -> pd.arrays.ArrowExtensionArray:
+    """The matrix of a run as a column; without a copy where every row has its own vector, in order."""
+    matrix, task_of_row = outcomes.matrix, outcomes.task_of_row
+    if matrix is None:
+        kind = pa.list_(pa.float32(), dimensions) if dimensions else pa.list_(pa.float32())
+        return pd.arrays.ArrowExtensionArray(pa.nulls(length, kind))
+    width = matrix.shape[1]
+    failed = np.frombuffer(outcomes.state, dtype=np.int8) != 0
+    has_value = np.zeros(length, dtype=bool)
+    tasks = task_of_row.clip(0)
+    states = np.frombuffer(outcomes.state, dtype=np.int8)
+    answered = (states > 0) & (states < 4)
+    has_value[: len(task_of_row)] = (task_of_row >= 0) & answered[tasks] if len(answered) else False
+    del failed
+    if length == len(matrix) and np.array_equal(task_of_row, np.arange(length, dtype=np.int32)):
+        laid = matrix
+    else:
+        laid = np.empty((length, width), dtype=np.float32)
+        rows = np.flatnonzero(has_value)
+        for start in range(0, len(rows), 4096):  # in pieces: fancy indexing would hold a second copy
+            some = rows[start : start + 4096]
+            laid[some] = matrix[task_of_row[some]]
+    if not has_value.all():
+        laid[~has_value] = 0.0
+    values = pa.Array.from_buffers(pa.float32(), laid.size, [None, pa.py_buffer(laid)])
+    validity = None if has_value.all() else pa.array(has_value).buffers()[1]
+    column = pa.Array.from_buffers(pa.list_(pa.float32(), width), length, [validity], children=[values])
+    return pd.arrays.ArrowExtensionArray(column)
+
+
+def _texts(outcomes: Outcomes, length: int) -> list[str | None]:
+    values = outcomes.values
+    found: list[str | None] = [values[task] if task >= 0 else None for task in outcomes.task_of_row.tolist()]
+    return found + [None] * (length - len(found))
+
+
+def _scores(outcomes: Outcomes, length: int) -> npt.NDArray[np.float64]:
+    scores = np.full(length, np.nan)
+    for task, rows in outcomes.rows_of_task.items():
+        value = outcomes.value(task)
+        if value is not None:
+            scores[list(rows)] = value
+    return scores
+
+
+def matrix_of(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
+    """A column of vectors as an (n, d) float32 matrix; a view of the column's own memory where no row is missing."""
+    kind = getattr(series.dtype, "pyarrow_dtype", None)
+    if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+        return _stacked(series)
+    chunked = series.array.__arrow_array__()
+    chunk = chunked.chunk(0) if isinstance(chunked, pa.ChunkedArray) and chunked.num_chunks == 1 else None
+    if isinstance(chunked, pa.Array):
+        chunk = chunked
+    if chunk is None:
+        chunk = chunked.combine_chunks()
+        if isinstance(chunk, pa.ChunkedArray):
+            chunk = pa.concat_arrays(chunk.chunks) if chunk.num_chunks else pa.nulls(0, kind)
+    width, length = kind.list_size, len(chunk)
+    if not length:
+        return np.empty((0, width), dtype=np.float32)
+    flat = chunk.values  # the child array from its start, whatever the slice
+    start = (chunk.offset + 0) * width
+    view = np.frombuffer(flat.buffers()[1], dtype=np.float32)[flat.offset + start : flat.offset + start + length * width]
+    matrix = view.reshape(length, width)
+    if chunk.null_count:
+        matrix = matrix.copy()
+        matrix[np.asarray(chunk.is_null())] = np.nan
+    return matrix
+
+
+def _stacked(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
+    """Vectors held as Python lists or arrays, as other tools leave them."""
+    cells = [None if _is_missing(cell) else np.asarray(cell, dtype=np.float32) for cell in series.tolist()]
+    widths = {cell.shape for cell in cells if cell is not None}
+    if len(widths) != 1 or len(next(iter(widths))) != 1:
+        raise BadInput(f"column {series.name!r} holds no vectors of one length; make them with df.llm.embed(...)")
+    width = next(iter(widths))[0]
+    return np.array([np.full(width, np.nan, dtype=np.float32) if cell is None else cell for cell in cells])
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
+
+
+class ColumnShape:
+    """Outcomes as one column on the frame's own index."""
+
+    def __init__(self, index: pd.Index[Any], kind: str, name: Any = None, dimensions: int | None = None) -> None:
+        self.index = index
+        self.kind = kind
+        self.name = name
+        self.dimensions = dimensions
+
+    def column(self, outcomes: Outcomes) -> Any:
+        if self.kind == "vector":
+            return _vectors(outcomes, len(self.index), self.dimensions)
+        if self.kind == "score":
+            return _scores(outcomes, len(self.index))
+        return pd.array(_texts(outcomes, len(self.index)), dtype=TEXT)
+
+    def result(self, run: Run[Any]) -> Any:
+        return pd.Series(self.column(run.outcomes), index=self.index, name=self.name)
+
+    def errors(self, run: Run[Any]) -> pd.DataFrame:
+        """One line per row without a value although it asked for one."""
+        outcomes = run.outcomes
+        lines = []
+        for row, task in self._failed(outcomes):
+            error = outcomes.error_of(task) if task >= 0 else outcomes.stopped
+            if error is not None:
+                lines.append((row, self.index[row], error.kind, str(error), outcomes.attempts[task] if task >= 0 else 0))
+        frame = pd.DataFrame(lines, columns=["row", "index", "kind", "error", "attempts"])
+        return frame.astype({"row": "int64", "attempts": "int64"})
+
+    @staticmethod
+    def _failed(outcomes: Outcomes) -> list[tuple[int, int]]:
+        several = {task: rows for task, rows in outcomes.rows_of_task.items()}
+        pairs = [(row, task) for row, task in enumerate(outcomes.task_of_row.tolist()) if task not in several]
+        pairs += [(row, task) for task, rows in several.items() for row in rows]
+        return sorted((row, task) for row, task in pairs if task != MISSING and (task < 0 or not _has_value(outcomes, task)))
+
+
+class DetailShape(ColumnShape):
+    """Outcomes as a frame: the value and how it came about, a line for every row."""
+
+    def result(self, run: Run[Any]) -> Any:
+        outcomes, length = run.outcomes, len(self.index)
+        tasks = outcomes.task_of_row.tolist()
+        tasks += [MISSING] * (length - len(tasks))
+
+        def each(look: Callable[[int], Any]) -> list[Any]:
+            return [look(task) if task >= 0 else None for task in tasks]
+
+        def source(task: int) -> str | None:
+            return outcomes.at(task, run.targets).source
+
+        def error(row_task: int) -> str | None:
+            found: LLMError | None = outcomes.error_of(row_task)
+            return None if found is None else str(found)
+
+        names = each(lambda task: run.targets[outcomes.target[task]] if outcomes.target[task] >= 0 else None)
+        errors = [
+            error(task) if task >= 0 else (str(outcomes.stopped) if task != MISSING and outcomes.stopped else None)
+            for task in tasks
+        ]
+        columns = {
+            "value": self.column(outcomes),
+            "error": pd.array(errors, dtype=TEXT),
+            "model": pd.array([name and name.partition("/")[2] for name in names], dtype=TEXT),
+            "provider": pd.array([name and name.partition("/")[0] for name in names], dtype=TEXT),
+            "source": pd.array(each(source), dtype=TEXT),
+            "finish": pd.array(
+                each(lambda task: outcomes.at(task, run.targets).reply and outcomes.finish.get(task, "stop")), dtype=TEXT
+            ),
+            "attempts": pd.array(each(lambda task: outcomes.attempts[task]), dtype="Int64"),
+            "seconds": pd.array(each(lambda task: outcomes.seconds[task]), dtype="Float64"),
+            "input_tokens": pd.array(each(lambda task: outcomes.input[task]), dtype="Int64"),
+            "output_tokens": pd.array(each(lambda task: outcomes.output[task]), dtype="Int64"),
+            "cost": pd.array(each(run.cost_of), dtype="Float64"),
+        }
+        return pd.DataFrame(columns, index=self.index)
+
+
+def _has_value(outcomes: Outcomes, task: int) -> bool:
+    return 0 < outcomes.state[task] < 4

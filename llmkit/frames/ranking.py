@@ -1,0 +1,87 @@
+"""Scores to rows in order: what ``rerank`` and ``search`` end with."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..run import Run
+from .columns import ColumnShape
+
+__all__ = ["Ranked", "best_rows", "normalised"]
+
+#: Rows compared at a time: a million vectors need no second matrix of their size.
+_BLOCK = 16_384
+
+
+class Ranked(ColumnShape):
+    """The frame's rows in the order of their scores.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Whose rows are ordered.
+    codes : (rows,) int array
+        For each row the place of its text among the different ones that were scored; -1 where it has none.
+    top_k : int or None
+        Rows to keep.
+    """
+
+    def __init__(self, frame: pd.DataFrame, codes: npt.NDArray[np.intp], top_k: int | None) -> None:
+        different = int(codes.max()) + 1 if len(codes) else 0
+        super().__init__(pd.RangeIndex(different), "score")
+        self._frame = frame
+        self._codes = codes
+        self._top_k = top_k
+
+    def result(self, run: Run[Any]) -> pd.DataFrame:
+        by_text = self.column(run.outcomes)
+        scores = np.full(len(self._frame), np.nan)
+        known = self._codes >= 0
+        scores[: len(self._codes)][known] = by_text[self._codes[known]]
+        unscored = int(np.isnan(by_text).sum()) - len(self.errors(run))
+        if unscored > 0 and run.done and run.outcomes.done:
+            blank = sum(1 for task in run.outcomes.task_of_row.tolist() if task < 0)
+            if unscored > blank:
+                warnings.warn(f"the reranker left {unscored - blank} documents without a score; they stand last", stacklevel=4)
+        order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self._top_k]
+        return self._frame.iloc[order].assign(score=scores[order])
+
+    def errors(self, run: Run[Any]) -> pd.DataFrame:
+        """One line per row of the frame whose text got no score because its request failed."""
+        by_text = super().errors(run)
+        if by_text.empty:
+            return by_text
+        lines = by_text.set_index("row")
+        rows = [row for row, code in enumerate(self._codes) if code in lines.index]
+        found = lines.loc[[self._codes[row] for row in rows]].reset_index(drop=True)
+        found.insert(0, "row", rows)
+        found["index"] = [self._frame.index[row] for row in rows]
+        return found
+
+
+def normalised(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rows of length one; zero rows stay zero."""
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(matrix / np.where(lengths == 0, 1.0, lengths), dtype=np.float32)
+
+
+def best_rows(
+    matrix: npt.NDArray[np.float32], vector: npt.NDArray[np.float32], top_k: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The rows nearest to ``vector`` by cosine, and their cosines, best first; rows of NaN (missing) never count."""
+    unit = vector / (np.linalg.norm(vector) or 1.0)
+    scores = np.empty(len(matrix), dtype=np.float32)
+    for start in range(0, len(matrix), _BLOCK):
+        block = matrix[start : start + _BLOCK]
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores[start : start + _BLOCK] = (block @ unit) / np.where(lengths == 0, 1.0, lengths)
+    usable = np.flatnonzero(~np.isnan(scores))
+    best = usable[np.argsort(-scores[usable], kind="stable")[:top_k]]
+    return best, scores[best].astype(np.float64)

@@ -1,0 +1,71 @@
+"""rerank: one query against all documents of a column, one score per document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadInput
+from ..types import Operation, Request, Table, Task
+
+__all__ = ["RERANK", "RerankPayload"]
+
+SLICE = 1024
+
+#: Cohere advises at most 1,000 documents a request (docs.cohere.com, Rerank best practices; seen 2026-11-21), and the servers that
+#: took over its wire format follow. Scores of a cross-encoder belong to the pair, so several requests compare with one another.
+MOST_DOCUMENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RerankPayload:
+    query: str
+    documents: tuple[str, ...]
+
+
+def tasks(
+    table: Table, *, query: str, on: Any, at_once: int | None = MOST_DOCUMENTS, options: Mapping[str, Any] | None = None
+) -> Iterator[Task]:
+    """One task for every ``at_once`` different documents (``None``: one task for all of them).
+
+    Equal documents travel once: a task's payload holds each text once, its rows are the first rows that hold them. Missing and empty
+    documents are not sent.
+    """
+    if not isinstance(query, str) or not query.strip():
+        raise BadInput("rerank needs a query to compare the rows with: the first argument is empty")
+    return _batches(table, query, on, at_once, dict(options or {}))
+
+
+def _batches(table: Table, query: str, on: Any, at_once: int | None, options: Mapping[str, Any]) -> Iterator[Task]:
+    rows: list[int] = []
+    documents: list[str] = []
+    for start in range(0, len(table), SLICE):
+        for offset, cell in enumerate(table.texts(on, start, min(start + SLICE, len(table)))):
+            if not cell or cell.isspace():
+                continue
+            rows.append(start + offset)
+            documents.append(cell)
+            if at_once is not None and len(rows) == at_once:
+                yield Task(tuple(rows), Request("rerank", RerankPayload(query, tuple(documents)), options))
+                rows, documents = [], []
+    if rows:
+        yield Task(tuple(rows), Request("rerank", RerankPayload(query, tuple(documents)), options))
+
+
+def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
+    return list(value)
+
+
+def _pack(value: npt.NDArray[np.float64]) -> bytes:
+    return value.astype("<f8", copy=False).tobytes()
+
+
+def _unpack(stored: bytes) -> npt.NDArray[np.float64]:
+    return np.frombuffer(stored, dtype="<f8")
+
+
+RERANK = Operation(name="rerank", tasks=tasks, values=_values, kind="score", pack=_pack, unpack=_unpack)

@@ -1,0 +1,178 @@
+"""What became of each task, in columns and not in objects: a million rows cost tens of bytes each beside their answers.
+
+The engine writes here, a run and the frames read; ``types`` alone stands below.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import BadOutput, LLMError
+from .types import Outcome, Reply, Source, Usage
+
+__all__ = ["CACHE", "FAILED", "JOB", "LIVE", "MISSING", "PENDING", "UNSEEN", "Outcomes"]
+
+#: States of a task.
+PENDING, LIVE, CACHE, JOB, FAILED = range(5)
+_SOURCE: dict[int, Source] = {LIVE: "live", CACHE: "cache", JOB: "job"}
+
+#: ``task_of_row`` of a row that was not drawn yet, and of one that holds nothing to ask.
+UNSEEN, MISSING = -2, -1
+
+
+class Outcomes:
+    """What became of every task of a run.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the table.
+    vectors : bool
+        Whether values are float32 vectors; they are then laid into one (rows, dimensions) matrix as they come, which the result is
+        made of without a copy.
+
+    Attributes
+    ----------
+    task_of_row : (rows,) int32 array
+        The task that answers a row; ``MISSING`` for rows with nothing to ask, ``UNSEEN`` for rows not drawn yet.
+    """
+
+    def __init__(self, rows: int, vectors: bool = False) -> None:
+        self.rows = rows
+        self.task_of_row: npt.NDArray[np.int32] = np.full(rows, UNSEEN, dtype=np.int32)
+        #: Rows of the tasks that answer several with different values (rerank).
+        self.rows_of_task: dict[int, tuple[int, ...]] = {}
+        self.state = array("b")
+        self.attempts = array("H")
+        self.seconds = array("f")
+        self.input, self.cached_input, self.output = array("q"), array("q"), array("q")
+        self.target = array("b")
+        self.finish: dict[int, str] = {}
+        self.errors: dict[int, LLMError] = {}
+        self.keys: list[bytes] = []
+        #: Why the tasks that are still pending at the end were not sent.
+        self.stopped: LLMError | None = None
+        self.vectors = vectors
+        self.matrix: npt.NDArray[np.float32] | None = None
+        self.values: list[Any] = []
+        self.done = self.failed = self.stored = 0
+        self.rows_done = self.rows_failed = self.rows_stored = 0
+        #: Tokens that were billed in this run, failed answers included.
+        self.usage = Usage()
+        #: Rows each task answers, so that progress counts rows.
+        self.weight = array("q")
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def add(self, key: bytes) -> int:
+        number = len(self.state)
+        self.state.append(PENDING)
+        self.attempts.append(0)
+        self.seconds.append(0.0)
+        self.input.append(0)
+        self.cached_input.append(0)
+        self.output.append(0)
+        self.target.append(-1)
+        self.weight.append(0)
+        self.keys.append(key)
+        if not self.vectors:
+            self.values.append(None)
+        return number
+
+    def point(self, row: int, task: int) -> None:
+        """Row ``row`` is answered by ``task``; where that is settled already, the row is too."""
+        self.task_of_row[row] = task
+        self.weight[task] += 1
+        state = self.state[task]
+        if state == FAILED:
+            self.rows_failed += 1
+        elif state != PENDING:
+            self.rows_done += 1
+            self.rows_stored += 1
+
+    def settle(self, task: int, reply: Reply, source: int, attempts: int, seconds: float, target: int) -> None:
+        if self.vectors:
+            vector = reply.value
+            if self.matrix is None:
+                # Untouched pages cost nothing, so room for every row is asked for once.
+                self.matrix = np.empty((self.rows, len(vector)), dtype=np.float32)
+            if len(vector) != self.matrix.shape[1]:
+                error = BadOutput(
+                    f"this vector has {len(vector)} numbers, the others {self.matrix.shape[1]}", kind="invalid_vector"
+                )
+                self.fail(task, error, attempts, seconds, target)
+                return
+            self.matrix[task] = vector
+        else:
+            self.values[task] = reply.value
+        self.state[task] = source
+        self.attempts[task] = min(attempts, 65535)
+        self.seconds[task] = seconds
+        usage = reply.usage
+        self.input[task], self.cached_input[task], self.output[task] = usage.input, usage.cached_input, usage.output
+        self.target[task] = target
+        if reply.finish is not None and reply.finish != "stop":
+            self.finish[task] = sys.intern(reply.finish)
+        self.done += 1
+        self.rows_done += self.weight[task]
+        if source == CACHE:
+            self.stored += 1
+            self.rows_stored += self.weight[task]
+
+    def fail(self, task: int, error: LLMError, attempts: int, seconds: float, target: int) -> None:
+        self.state[task] = FAILED
+        self.errors[task] = error
+        self.attempts[task] = min(attempts, 65535)
+        self.seconds[task] = seconds
+        self.target[task] = target
+        if error.usage is not None:
+            self.input[task], self.output[task] = error.usage.input, error.usage.output
+        self.failed += 1
+        self.rows_failed += self.weight[task]
+
+    def bill(self, usage: Usage) -> None:
+        self.usage = self.usage + usage
+
+    def value(self, task: int) -> Any:
+        if self.state[task] not in _SOURCE:
+            return None
+        if self.vectors:
+            return None if self.matrix is None else self.matrix[task]
+        return self.values[task]
+
+    def error_of(self, task: int) -> LLMError | None:
+        """Why a task has no value: its own error, or why the run stopped before it."""
+        if self.state[task] == FAILED:
+            return self.errors[task]
+        return self.stopped if self.state[task] == PENDING else None
+
+    def at(self, task: int, targets: Sequence[str]) -> Outcome:
+        source = _SOURCE.get(self.state[task])
+        target = self.target[task]
+        reply = None
+        if source is not None:
+            usage = Usage(self.input[task], self.cached_input[task], self.output[task])
+            reply = Reply(self.value(task), usage, finish=self.finish.get(task, "stop"))
+        name = targets[target] if 0 <= target < len(targets) else None
+        return Outcome(task, reply, self.error_of(task), self.attempts[task], self.seconds[task], source, name)
+
+    def no_more(self) -> None:
+        """Every row was drawn: those without a task hold nothing to ask."""
+        unseen = self.task_of_row == UNSEEN
+        self.task_of_row[unseen] = MISSING
+
+    def forget_failures(self) -> None:
+        """Make the failed tasks pending again, for a second try."""
+        for task in self.errors:
+            self.state[task] = PENDING
+            self.rows_failed -= self.weight[task]
+        self.failed = 0
+        self.errors = {}
+        self.stopped = None

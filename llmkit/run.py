@@ -1,0 +1,303 @@
+"""Work in hand: a ``Run`` is what a call is doing, and afterwards what it has done."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from . import event_loop
+from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable
+from .outcomes import CACHE, FAILED, LIVE, MISSING, Outcomes
+from .types import Outcome, Price, Progress, Usage
+
+__all__ = ["Run", "Shape"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Shape(Protocol[T_co]):
+    """How outcomes look to the caller: floors above know frames, this one does not."""
+
+    def result(self, run: Run[Any]) -> T_co: ...
+
+    def errors(self, run: Run[Any]) -> Any: ...
+
+
+class Run(Generic[T]):
+    """What one call is doing. Await it, ask it for its result, watch it, stop it.
+
+    Attributes
+    ----------
+    id : str
+        Names the run in the journal.
+    targets : tuple of str
+        The models of the route, first choice first.
+    outcomes : Outcomes
+        What became of each task so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        operation: str,
+        targets: Sequence[str],
+        prices: Sequence[Price],
+        outcomes: Outcomes,
+        shape: Shape[T],
+        on_error: str = "keep",
+        show_progress: bool = True,
+        note: str = "",
+    ) -> None:
+        self.id = id
+        self.operation = operation
+        self.targets = tuple(targets)
+        self.prices = tuple(prices)
+        self.outcomes = outcomes
+        self.started = time.time()
+        self._shape = shape
+        self._on_error = on_error
+        self._show_progress = show_progress
+        self._note = note
+        self._began = time.monotonic()
+        self._ended: float | None = None
+        self._work: Callable[[], Any] | None = None
+        self._running: event_loop.Running[None] | None = None
+        #: Answers that are in memory only, because another process holds the cache file.
+        self.owed = 0
+
+    # ------------------------------------------------------------------------------------------------------------ working
+
+    def begin(self, work: Callable[[], Any]) -> None:
+        """Start ``work``, a coroutine function that settles the outcomes; the session calls this once."""
+        self._work = work
+        self._running = event_loop.start(self._drive)
+
+    async def _drive(self) -> None:
+        assert self._work is not None
+        try:
+            await self._work()
+        finally:
+            self._ended = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, by whatever cause."""
+        return self._running is not None and self._running.future.done()
+
+    @property
+    def stopped(self) -> LLMError | None:
+        """Why the run ended before its last row, ``None`` where it did not."""
+        return self.outcomes.stopped
+
+    def result(self) -> T:
+        """Block until the run is done and hand back its result; Ctrl-C stops the run and keeps what was paid for.
+
+        Raises
+        ------
+        AccessError, Unreachable
+            The account, or the provider, refused the whole run. What was finished is in ``partial()``; the same call sends only the rest.
+        LLMError
+            With ``on_error="raise"``: the first failed row's reason.
+        """
+        assert self._running is not None
+        future = self._running.future
+        bar = _Bar(self) if self._show_progress and not self.done else None
+        try:
+            event_loop.wait(future, bar.draw if bar else None)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, not a fault of the run
+                self.cancel()
+                event_loop.settle(future, 0.8)
+                if bar is not None:
+                    bar.close()
+                    bar = None
+                print(self._kept(), file=sys.stderr)
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+        return self._handed_back()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> T:
+        assert self._running is not None
+        try:
+            await event_loop.wait_in(self._running.future)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self._handed_back()
+
+    def _handed_back(self) -> T:
+        stopped = self.stopped
+        if isinstance(stopped, ConfigError):
+            raise stopped
+        if isinstance(stopped, AccessError | Unreachable) or (stopped is not None and self._on_error == "raise"):
+            stopped.add_note(self._kept())
+            raise stopped
+        if self._on_error == "raise" and self.outcomes.errors:
+            first = min(self.outcomes.errors)
+            error = self.outcomes.errors[first]
+            error.add_note(self._kept())
+            raise error
+        if isinstance(stopped, BudgetReached):
+            warnings.warn(f"{stopped}. {self._kept()}", stacklevel=3)
+        if self.owed:
+            warnings.warn(
+                f"{self.owed} answers are in memory only: another process holds the cache file. They are written as soon as it lets go.",
+                stacklevel=3,
+            )
+        return self._shape.result(self)
+
+    def _kept(self) -> str:
+        rows = self.outcomes.rows
+        return (
+            f"llmkit: {self.outcomes.rows_done:,} of {rows:,} rows are finished and kept: llmkit.last().partial() has them, "
+            "and the same call again sends only the rest."
+        )
+
+    def partial(self) -> T:
+        """What there is now, in the shape of the result: unfinished and failed rows are missing. Never raises for a failed run."""
+        return self._shape.result(self)
+
+    def cancel(self) -> None:
+        """Stop: nothing more is sent, requests in flight are dropped, finished rows are kept. Returns at once."""
+        if self._running is not None:
+            self._running.cancel()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run ends or ``timeout`` seconds have passed; whether it ended. Raises nothing of the run's."""
+        assert self._running is not None
+        began = time.monotonic()
+        while not event_loop.settle(self._running.future, event_loop.SLICE):
+            if timeout is not None and time.monotonic() - began >= timeout:
+                return False
+        return True
+
+    def watch(self, function: Callable[[Progress], Any]) -> Run[T]:
+        """Have ``function(progress)`` called at most ten times a second, and once at the end, in a thread of its own."""
+        assert self._running is not None
+        event_loop.every(event_loop.SLICE, lambda: function(self.progress()), self._running.future)
+        return self
+
+    # ------------------------------------------------------------------------------------------------------------ looking
+
+    def progress(self) -> Progress:
+        outcomes = self.outcomes
+        end = self._ended if self._ended is not None else time.monotonic()
+        usage = outcomes.usage
+        return Progress(
+            rows=outcomes.rows,
+            done=outcomes.rows_done,
+            errors=outcomes.rows_failed,
+            stored=outcomes.rows_stored,
+            tokens=usage.input + usage.output,
+            cost=self.cost,
+            seconds=end - self._began,
+        )
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars billed in this run so far, failed answers included; ``None`` where a price is unknown."""
+        return self.outcomes.usage.cost(self.prices[0]) if len(set(self.prices)) == 1 else self._cost_by_row()
+
+    def _cost_by_row(self) -> float | None:
+        outcomes, total = self.outcomes, 0.0
+        for task in range(len(outcomes)):
+            if outcomes.state[task] in (LIVE, FAILED) and outcomes.target[task] >= 0:
+                cost = self.cost_of(task)
+                if cost is None:
+                    return None
+                total += cost
+        return total
+
+    def cost_of(self, task: int) -> float | None:
+        """US dollars of one task in this run; 0 for answers that were stored."""
+        outcomes = self.outcomes
+        if outcomes.state[task] == CACHE:
+            return 0.0
+        target = outcomes.target[task]
+        if target < 0:
+            return 0.0
+        return Usage(outcomes.input[task], outcomes.cached_input[task], outcomes.output[task]).cost(self.prices[target])
+
+    def usage(self) -> Usage:
+        """Tokens and requests billed in this run; stored answers count nothing."""
+        return self.outcomes.usage
+
+    def errors(self) -> Any:
+        """The failed rows and why: a DataFrame with row, index, kind, error and attempts."""
+        return self._shape.errors(self)
+
+    def tasks(self) -> Iterator[Outcome]:
+        """What became of each task, in the order of the rows that asked first."""
+        return (self.outcomes.at(task, self.targets) for task in range(len(self.outcomes)))
+
+    def retry(self) -> Run[T]:
+        """Send the failed rows again, and those a stop left over; the finished ones stay. Returns this run, begun anew."""
+        if not self.done:
+            raise ConfigError("the run is still going; retry() is for afterwards")
+        assert self._work is not None
+        self.outcomes.forget_failures()
+        self._began, self._ended = time.monotonic(), None
+        self._running = event_loop.start(self._drive)
+        return self
+
+    def __repr__(self) -> str:
+        outcomes = self.outcomes
+        state = "running" if not self.done else "stopped" if self.stopped else "done"
+        return (
+            f"<Run {self.id} {self.operation} {' > '.join(self.targets)}: {state}, {outcomes.rows_done:,} of {outcomes.rows:,} rows, "
+            f"{outcomes.rows_failed:,} errors, {outcomes.rows_stored:,} stored>"
+        )
+
+    def summary(self) -> str:
+        """One line: what was asked of whom, how it went, what it cost."""
+        p = self.progress()
+        cost = "cost unknown" if p.cost is None else f"${p.cost:,.4f}"
+        rate = p.done / p.seconds if p.seconds > 0 else 0.0
+        said = f"{self.operation} with {' > '.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
+        parts = [said, f"{p.errors:,} errors", f"{p.stored:,} stored", f"{p.tokens:,} tokens", cost, f"{rate:,.0f} rows/s"]
+        return ", ".join(parts)
+
+
+class _Bar:
+    """One tqdm bar that moves per row. Its text holds counts only: never a prompt or an answer, which would be HTML in a notebook."""
+
+    def __init__(self, run: Run[Any]) -> None:
+        with warnings.catch_warnings():
+            # tqdm.auto warns in every notebook without ipywidgets; the text bar it falls back to is what is wanted there.
+            warnings.simplefilter("ignore")
+            from tqdm.auto import tqdm
+
+        self._run = run
+        self._shown = 0
+        self._bar = tqdm(total=run.outcomes.rows, desc=f"{run.operation} {run.targets[0]}{run._note}", unit="row", mininterval=0.1)
+
+    def draw(self) -> None:
+        p = self._run.progress()
+        facts: Mapping[str, Any] = {
+            "errors": p.errors,
+            "stored": p.stored,
+            "tokens": f"{p.tokens:,}",
+            "cost": "?" if p.cost is None else f"${p.cost:.4f}",
+        }
+        self._bar.set_postfix(facts, refresh=False)
+        now = p.done + p.errors
+        self._bar.update(now - self._shown)
+        self._shown = now
+
+    def close(self) -> None:
+        self.draw()
+        outcomes = self._run.outcomes
+        missing = int((outcomes.task_of_row == MISSING).sum())
+        self._bar.update(missing)  # rows with nothing to ask are through as well
+        self._bar.close()
