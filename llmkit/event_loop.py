@@ -20,6 +20,7 @@ import queue
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -92,6 +93,9 @@ class _Door:
         self.pool: concurrent.futures.ThreadPoolExecutor | None = None
         self.at_fork: list[Callable[[], None]] = []
         self.at_exit: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        #: Workers whose threads must stand between two jobs while the process forks.
+        self.working: weakref.WeakSet[Worker] = weakref.WeakSet()
+        self.paused: list[Worker] = []
         #: What a forked child inherited and must neither use nor destroy.
         self.abandoned: list[Any] = []
 
@@ -116,11 +120,24 @@ class _Door:
                 )
             return self.pool
 
+    def pause(self) -> None:
+        # Before a fork. A thread in the middle of SQLite holds locks of the C library, which the child would inherit locked, with
+        # nobody left to unlock them. A few milliseconds, as a rule; no job is waited for longer than ten seconds.
+        with self.lock:
+            working = list(self.working)
+        self.paused = [worker for worker in working if worker.busy.acquire(timeout=10)]
+
+    def go_on(self) -> None:
+        for worker in self.paused:
+            worker.busy.release()
+        self.paused = []
+
     def forget(self) -> None:
         # In a forked child the thread is gone but the loop object, its selector and its sockets are still shared with the
         # parent: closing them here would close the parent's. Keep them alive, unused, and start anew.
         self.abandoned.append((self.loop, self.thread, self.pool))
         self.lock = threading.Lock()
+        self.working, self.paused = weakref.WeakSet(), []
         self.loop = self.thread = self.pool = None
         for callback in self.at_fork:
             callback()
@@ -133,7 +150,7 @@ class _Door:
         try:
             closing.result(timeout=5)
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
-            pass  # the process is ending and what mattered was flushed row by row
+            pass  # the process is ending, and what mattered was kept row by row
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=2)
         if not thread.is_alive():
@@ -146,14 +163,15 @@ class _Door:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for callback in self.at_exit:
-            await callback()
+        for done in await asyncio.gather(*(callback() for callback in self.at_exit), return_exceptions=True):
+            if isinstance(done, Exception):
+                warnings.warn(f"llmkit could not put everything away at the end: {type(done).__name__}", RuntimeWarning, stacklevel=2)
 
 
 _door = _Door()
 atexit.register(_door.stop)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_door.forget)
+    os.register_at_fork(before=_door.pause, after_in_parent=_door.go_on, after_in_child=_door.forget)
 
 
 def on_fork(callback: Callable[[], None]) -> None:
@@ -216,8 +234,10 @@ class Running(Generic[T]):
             if self._task is not None:
                 self._task.cancel()
 
-        if not self._loop.is_closed():
+        try:
             self._loop.call_soon_threadsafe(stop)
+        except RuntimeError:
+            pass  # the loop is closed, and with it everything that ran on it
 
 
 def start(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Running[T]:
@@ -309,6 +329,10 @@ class Worker:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        #: Held during a job; whoever takes it (a fork) knows the thread between two.
+        self.busy = threading.RLock()
+        with _door.lock:
+            _door.working.add(self)
 
     def submit(self, function: Callable[..., T], *args: Any) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -343,4 +367,5 @@ class Worker:
 
     def _serve(self) -> None:
         while (job := self._queue.get()) is not None:
-            job()
+            with self.busy:
+                job()

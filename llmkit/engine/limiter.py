@@ -274,10 +274,18 @@ class Limiter:
         while self._recent and self._recent[0] < now - 1.0:
             self._recent.popleft()
         through = max(1.0, float(len(self._recent)))
-        if self._pace is not None:
-            through = min(through, self._pace.per_second)
-        confirmed = self._ceiling and abs(through - self._ceiling) < 0.15 * self._ceiling
-        self._hold = min(_HOLD_MOST, self._hold * 2) if confirmed else _HOLD
+        if self._pace is None:
+            self._hold = _HOLD
+        elif now - self._ceiling_at < 2.0 and self._cuts_in_a_row < 4:
+            # The burst that the last cut answered still fills the provider's window: no news about the limit itself.
+            through = self._ceiling
+        else:
+            # The pace rises by no more than 2 % a second, so what drew the 429 lies hardly above the limit; what came through in
+            # the last second is a rougher measure, good for seeing the limit fall.
+            near = 0.98 * self._pace.per_second
+            through = near if through > 0.8 * near else min(through, near)
+            held = now - self._ceiling_at >= self._hold and abs(through - self._ceiling) < 0.15 * self._ceiling
+            self._hold = min(_HOLD_MOST, self._hold * 2) if held else _HOLD
         self._ceiling, self._ceiling_at = through, now
         pace = max(0.5, 0.9 * through)
         self._pace = Bucket(max(1.0, pace * 0.05), pace, now, level=0.0)
@@ -311,10 +319,12 @@ class Limiter:
             self.tokens = self._follow(self.tokens, limits.tokens, limits.tokens_left, now)
             self.tokens_per_minute = limits.tokens
 
-    @staticmethod
-    def _follow(bucket: Bucket | None, per_minute: int, left: int | None, now: float) -> Bucket:
+    def _follow(self, bucket: Bucket | None, per_minute: int, left: int | None, now: float) -> Bucket:
         if bucket is None or bucket.capacity != per_minute:
+            # What is still in flight was counted by nobody yet; of requests at least, one each is sure.
             bucket = Bucket(float(per_minute), per_minute / 60, now)
+            bucket.take(max(0, self.in_flight - 1), now)
+            left = None if left is None else left - max(0, self.in_flight - 1)
         if left is not None:
             bucket.lower_to(float(left), now)
         return bucket

@@ -77,6 +77,11 @@ class Entry:
     outcome: tuple[Any, ...]
     durable: Callable[[], None]
 
+    @property
+    def key(self) -> bytes:
+        key: bytes = self.outcome[2]
+        return key
+
 
 class Store:
     """The shards of one directory. One thread only.
@@ -84,7 +89,7 @@ class Store:
     Parameters
     ----------
     directory : Path
-        Made with mode 0700. One that belongs to somebody else is refused.
+        Made with mode 0700, and so is what is missing above it. One that belongs to somebody else is refused.
 
     Raises
     ------
@@ -93,11 +98,11 @@ class Store:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()
         self._others: dict[Path, sqlite3.Connection] = {}
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_strangers(directory)
+            _make(self.directory)
+            _refuse_strangers(self.directory)
             self._db, self._lock, self.path = self._claim()
         except (OSError, sqlite3.Error) as error:
             raise StoreLost(_plainly(error)) from None
@@ -113,6 +118,8 @@ class Store:
                 continue
             try:
                 return self._open(path), lock, path
+            except StoreBusy:  # some other program has it all to itself
+                lock.close()
             except _Unreadable as error:
                 warnings.warn(f"{path.name} in the llmkit cache {error}; it was left alone and another file is used", stacklevel=2)
                 lock.close()
@@ -133,9 +140,9 @@ class Store:
             db.execute("PRAGMA synchronous=NORMAL")
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             db.close()
-            raise
+            raise _translated(error) from None
         except sqlite3.DatabaseError as error:
             db.close()
             raise _Unreadable(f"is damaged ({error})") from None
@@ -228,10 +235,10 @@ class Store:
         self._lock.close()
 
     def forget(self) -> None:
-        """In a forked child: let go without closing (closing would disturb the parent's locks and log)."""
-        abandon(self._db, self._others, self._lock)
-        # The lock itself is shared with the parent through the open file; this descriptor must not outlive the parent's.
-        os.close(self._lock.fileno())
+        """In a forked child: let go of the databases without closing them (that would disturb the parent's locks and log)."""
+        abandon(self._db, self._others)
+        # The lock is shared with the parent through the open file: it stays the parent's, and must not outlive it in here.
+        self._lock.close()
 
 
 class _Unreadable(Exception):
@@ -272,6 +279,8 @@ class _writing:
 
 
 def _translated(error: sqlite3.Error) -> Exception:
+    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError | sqlite3.DataError):
+        return error  # the fault of what was to be written, not of the file
     text = str(error)
     return StoreBusy(text) if "locked" in text or "busy" in text else StoreLost(_plainly(error))
 
@@ -280,18 +289,32 @@ def _plainly(error: BaseException) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
+def _make(directory: Path) -> None:
+    """Make a directory and those above it for this user only; ``mkdir(parents=True)`` would leave the upper ones to the umask."""
+    for path in (*reversed(directory.parents), directory):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
 def _refuse_strangers(directory: Path) -> None:
     if not hasattr(os, "geteuid"):
         return
-    info = directory.stat()
-    if info.st_uid != os.geteuid():
+    link, info, me = directory.lstat(), directory.stat(), os.geteuid()
+    if info.st_uid != me or link.st_uid not in (me, 0):
         raise OSError(f"{directory} belongs to another user")
-    if stat.S_IMODE(info.st_mode) & 0o077:
+    # One's own folder with other things in it (a project, /tmp for root) keeps its mode: the files in it are 0600.
+    if stat.S_IMODE(info.st_mode) & 0o077 and all(name.startswith("shard-") for name in os.listdir(directory)):
         directory.chmod(0o700)
 
 
 def _lock(path: Path) -> IO[bytes] | None:
-    """Hold ``path`` for this process, or ``None`` where another one does."""
+    """Hold ``path`` for this process, or ``None`` where another one does.
+
+    Raises
+    ------
+    OSError
+        Nothing can be held there, e.g. on a network file system without locks.
+    """
     handle = os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "r+b", buffering=0)
     try:
         if os.name == "nt":
@@ -303,10 +326,17 @@ def _lock(path: Path) -> IO[bytes] | None:
 
             # flock, not lockf: it also keeps two sessions of one process apart.
             fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         handle.close()
-        return None
+        if isinstance(error, BlockingIOError | PermissionError):
+            return None
+        raise
     return handle
+
+
+def _as_stored(entry: Entry) -> Stored:
+    assert entry.reply is not None
+    return Stored(*entry.reply()[1:7])
 
 
 class Writer:
@@ -323,6 +353,8 @@ class Writer:
 
     GROUP = 64
     WAIT = 0.2
+    #: Seconds until a file that another process held is tried again.
+    AGAIN = 1.0
 
     def __init__(self, open_store: Callable[[], Store], clock: Clock | None = None) -> None:
         self._open_store = open_store
@@ -332,8 +364,11 @@ class Writer:
         self.lost = False
         self._pending: list[Entry] = []
         self._owed: list[Entry] = []
+        #: Answers that were handed in and are in no file yet, by key: a look-up finds them too.
+        self._unwritten: dict[bytes, Entry] = {}
         self._timer: Timer | None = None
-        self._flushing: Any = None
+        self._retry: Timer | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------------------------------- calls that wait for the file
 
@@ -360,13 +395,21 @@ class Writer:
             store = self._opened()
             return store.get_many(keys) if store is not None else {}
 
-        return await self.worker.run(read)
+        found = await self.worker.run(read)
+        # An answer that arrived while the file was read is in neither; a run that asks for it now would pay for it twice.
+        for key in keys if self._unwritten else ():
+            if key not in found and key in self._unwritten:
+                try:
+                    found[key] = _as_stored(self._unwritten[key])
+                except (ValueError, TypeError):
+                    pass  # not to be packed, hence not to be kept
+        return found
 
     async def begin_run(self, *facts: Any) -> int:
         def write() -> int:
             store = self._opened()
             try:
-                return store.begin_run(*facts) if store is not None else 0
+                return store.begin_run(*facts) if store is not None and not self.lost else 0
             except StoreBusy:
                 return 0
             except StoreLost as error:
@@ -390,6 +433,8 @@ class Writer:
     def put(self, entry: Entry) -> None:
         """Keep ``entry`` soon: with 63 others, or after 200 ms."""
         self._pending.append(entry)
+        if entry.reply is not None and not self.lost:
+            self._unwritten[entry.key] = entry
         if len(self._pending) >= self.GROUP:
             self._flush()
         elif self._timer is None:
@@ -400,44 +445,79 @@ class Writer:
         self._flush()
 
     def _flush(self) -> None:
-        if self._flushing is not None or not self._pending:
+        if not self._pending or self._is_flushing():
             return  # the flush under way takes the next group when it is done
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._flushing = asyncio.get_running_loop().create_task(self._write_out())
 
+    def _is_flushing(self) -> bool:
+        return self._flushing is not None and not self._flushing.done()
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if not self._is_flushing():
+            self._flushing = asyncio.get_running_loop().create_task(self._write_out())
+
     async def _write_out(self) -> None:
-        try:
-            while self._pending:
-                entries, self._pending = self._pending, []
+        while self._pending or self._owed:
+            entries, self._pending = self._pending, []
+            try:
                 if not self.lost:
                     await self.worker.run(self._write, entries)
+            finally:
                 for entry in entries:
                     entry.durable()
-        finally:
-            self._flushing = None
+            if self._owed:
+                if self._retry is None:
+                    self._retry = self._clock.call_at(self._clock.now() + self.AGAIN, self._try_again)
+                return
+            self._unwritten = {entry.key: entry for entry in self._pending if entry.reply is not None}
 
     def _write(self, entries: list[Entry]) -> None:
         """In the worker thread."""
         store = self._opened()
         if store is None:
             return
-        self._owed += entries
+        owed = self._owed + entries
         try:
-            store.write(self._owed)
+            store.write(owed)
+            owed = []
         except StoreBusy:
-            return  # owed: written with the next group, or at the end
+            pass  # owed: written with the next group, a second later, or at the end
         except StoreLost as error:
+            owed = []
             self._give_up(error)
-        self._owed = []
+        except Exception:  # one of them is nothing that a table can hold (token counts of 10**30): the others are kept
+            owed = self._write_singly(store, owed)
+        finally:
+            self._owed = owed
+
+    @staticmethod
+    def _write_singly(store: Store, entries: list[Entry]) -> list[Entry]:
+        owed = []
+        for entry in entries:
+            try:
+                store.write([entry])
+            except (StoreBusy, StoreLost):
+                owed.append(entry)
+            except Exception:  # noqa: S112 - what cannot be kept is handed to the caller all the same
+                continue
+        return owed
 
     async def drain(self) -> None:
         """Return once everything handed in so far is kept (or owed, where another process holds the file)."""
         self._flush()
         while self._flushing is not None:
-            await self._flushing
-            self._flush()
+            flushing = self._flushing
+            await asyncio.wait({flushing})
+            if self._flushing is flushing:
+                self._flushing = None
+                if not flushing.cancelled():
+                    flushing.result()
+            if not self._owed:
+                self._flush()
 
     @property
     def owed(self) -> int:
@@ -446,15 +526,29 @@ class Writer:
 
     async def close(self) -> None:
         await self.drain()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
         def shut() -> None:
-            if self.store is not None:
-                if self._owed and not self.lost:
-                    self._write([])
-                self.store.close()
-                self.store = None
+            assert self.store is not None
+            for _ in range(5):  # each waits 0.2 s for the file
+                if not self._owed:
+                    break
+                self._write([])
+            self.store.close()
+            self.store = None
+            if self._owed:
+                lost, self._owed = len(self._owed), []
+                warnings.warn(
+                    f"llmkit could not keep {lost} answers: another process held the cache file to the end",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
-        await self.worker.run(shut)
+        if self.store is not None:  # at the interpreter's end no thread can be started for nothing
+            await self.worker.run(shut)
+            self._unwritten = {}
 
     def forget(self) -> None:
         """In a forked child: start anew, with a shard of its own."""
@@ -462,4 +556,5 @@ class Writer:
             self.store.forget()
             self.store = None
         self.worker = Worker("llmkit-store")
-        self._pending, self._owed, self._timer, self._flushing = [], [], None, None
+        self._pending, self._owed, self._unwritten = [], [], {}
+        self._timer = self._retry = self._flushing = None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import math
 import numbers
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -73,19 +74,14 @@ class FrameTable:
 
 def one_column(frame: pd.DataFrame, column: Any) -> pd.Series[Any]:
     """The column of this name, which must exist once."""
-    try:
-        count = (
-            int((frame.columns == column).sum()) if not isinstance(frame.columns, pd.MultiIndex) else int(column in frame.columns)
-        )
-    except (TypeError, ValueError):
-        count = 0
+    if not isinstance(column, Hashable):
+        raise BadInput(f"one column is meant here, by its name, not {column!r}")
+    several = isinstance(frame.columns, pd.MultiIndex)
+    count = int(column in frame.columns) if several else sum(1 for name in frame.columns if name == column)
     if count == 0:
-        near = get_close_matches(str(column), [str(name) for name in frame.columns], 1, 0.6)
-        hint = (
-            f"Did you mean {near[0]!r}?"
-            if near
-            else f"The columns are {', '.join(repr(n) for n in list(frame.columns)[:8]) or 'none'}."
-        )
+        names = {str(name): name for name in frame.columns}
+        near = get_close_matches(str(column), names, 1, 0.6)
+        hint = f"Did you mean {names[near[0]]!r}?" if near else _listing(list(frame.columns))
         raise BadInput(f"no column {column!r}. {hint}")
     if count > 1:
         raise BadInput(f"{count} columns are named {column!r}; rename them so that the name means one")
@@ -93,6 +89,11 @@ def one_column(frame: pd.DataFrame, column: Any) -> pd.Series[Any]:
     if isinstance(found, pd.DataFrame):
         raise BadInput(f"{column!r} names several columns of a MultiIndex; give one of them as a tuple")
     return found
+
+
+def _listing(names: Sequence[Any]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"The columns are {shown}." if shown else "The frame has no columns."
 
 
 def _reader(series: pd.Series[Any], name: Any) -> Callable[[int, int], list[str | None]]:
@@ -122,14 +123,19 @@ def _null_to_none(cells: list[Any]) -> list[str | None]:
 def _refuse_bytes(series: pd.Series[Any], name: Any) -> None:
     dtype = series.dtype
     if isinstance(dtype, pd.ArrowDtype):
-        kinds = {bytes} if pa.types.is_binary(dtype.pyarrow_dtype) or pa.types.is_large_binary(dtype.pyarrow_dtype) else set()
+        values = series.tolist() if pa.types.is_nested(dtype.pyarrow_dtype) else ()
+        kinds = {bytes} if _is_binary(dtype.pyarrow_dtype) else set(map(type, values))
     else:
         values = series.cat.categories if isinstance(dtype, pd.CategoricalDtype) else series.to_numpy()
         kinds = set(map(type, values))
-    if kinds & {bytes, bytearray, memoryview}:
+    if kinds & _BYTES:
         raise BadInput(
             f"column {name!r} holds bytes, and a model reads text; decode it first, e.g. df[{name!r}].str.decode('utf-8', 'replace')"
         )
+    if kinds & _NESTED:
+        for cell in values:
+            if type(cell) in _NESTED:
+                _refuse_what_is_no_json(cell, name)
     odd = [kind.__name__ for kind in kinds if not _readable(kind)]
     if odd:
         raise BadInput(
@@ -137,6 +143,23 @@ def _refuse_bytes(series: pd.Series[Any], name: Any) -> None:
         )
 
 
+def _refuse_what_is_no_json(cell: Any, name: Any) -> None:
+    try:
+        as_text(cell)
+    except (TypeError, ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, TypeError) else "what contains itself"
+        raise BadInput(
+            f"column {name!r} has a {type(cell).__name__} with {why} in it, which cannot be written as JSON; "
+            "make a text of it first, e.g. with .map(str)"
+        ) from None
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
+
+
+_BYTES = {bytes, bytearray, memoryview}
+_NESTED = {list, tuple, dict, set, np.ndarray}
 _PLAIN = (str, numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 
 
@@ -145,11 +168,7 @@ def _readable(kind: type) -> bool:
         type(None),
         type(pd.NA),
         type(pd.NaT),
-        list,
-        tuple,
-        dict,
-        set,
-        np.ndarray,
+        *_NESTED,
         pd.Period,
         pd.Interval,
     )
@@ -169,11 +188,30 @@ def as_text(cell: Any) -> str | None:
         return cell.isoformat()
     if isinstance(cell, np.datetime64 | np.timedelta64):
         return None if np.isnat(cell) else str(cell)
-    if isinstance(cell, np.ndarray):
-        cell = cell.tolist()
-    if isinstance(cell, list | tuple | dict | set):
-        return json.dumps(sorted(cell, key=str) if isinstance(cell, set) else cell, ensure_ascii=False, default=as_text)
+    if type(cell) in _NESTED:
+        return json.dumps(_jsonable(cell), ensure_ascii=False)
     return str(cell)
+
+
+def _jsonable(value: Any) -> Any:
+    """What JSON can write: numpy's numbers as numbers, missing values as null, the rest as text; TypeError names what it cannot."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(as_text(key)): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, set):
+        return [_jsonable(item) for item in sorted(value, key=str)]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if value != value else str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if not _readable(type(value)):
+        raise TypeError(type(value).__name__)
+    return as_text(value)
 
 
 # ------------------------------------------------------------------------------------------------------------ outcomes to columns
@@ -185,19 +223,18 @@ def vector_dtype(dimensions: int) -> pd.ArrowDtype:
 
 def _vectors(outcomes: Outcomes, length: int, dimensions: int | None) -> pd.arrays.ArrowExtensionArray:
     """The matrix of a run as a column; without a copy where every row has its own vector, in order."""
-    matrix, task_of_row = outcomes.matrix, outcomes.task_of_row
+    matrix, task_of_row = outcomes.matrix, outcomes.task_of_row.copy()
     if matrix is None:
         kind = pa.list_(pa.float32(), dimensions) if dimensions else pa.list_(pa.float32())
         return pd.arrays.ArrowExtensionArray(pa.nulls(length, kind))
     width = matrix.shape[1]
-    failed = np.frombuffer(outcomes.state, dtype=np.int8) != 0
     has_value = np.zeros(length, dtype=bool)
     tasks = task_of_row.clip(0)
-    states = np.frombuffer(outcomes.state, dtype=np.int8)
+    states = np.frombuffer(outcomes.state.tobytes(), dtype=np.int8)  # a copy: a view would keep a run under way from adding tasks
     answered = (states > 0) & (states < 4)
     has_value[: len(task_of_row)] = (task_of_row >= 0) & answered[tasks] if len(answered) else False
-    del failed
-    if length == len(matrix) and np.array_equal(task_of_row, np.arange(length, dtype=np.int32)):
+    # The matrix itself, unless the run still writes into it: a look at a run under way must not disturb it.
+    if length == len(matrix) and states.all() and np.array_equal(task_of_row, np.arange(length, dtype=np.int32)):
         laid = matrix
     else:
         laid = np.empty((length, width), dtype=np.float32)
@@ -221,7 +258,7 @@ def _texts(outcomes: Outcomes, length: int) -> list[str | None]:
 
 def _scores(outcomes: Outcomes, length: int) -> npt.NDArray[np.float64]:
     scores = np.full(length, np.nan)
-    for task, rows in outcomes.rows_of_task.items():
+    for task, rows in list(outcomes.rows_of_task.items()):
         value = outcomes.value(task)
         if value is not None:
             scores[list(rows)] = value
@@ -256,7 +293,12 @@ def matrix_of(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
 
 def _stacked(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
     """Vectors held as Python lists or arrays, as other tools leave them."""
-    cells = [None if _is_missing(cell) else np.asarray(cell, dtype=np.float32) for cell in series.tolist()]
+    if not len(series):
+        return np.empty((0, 0), dtype=np.float32)
+    try:
+        cells = [None if _is_missing(cell) else np.asarray(cell, dtype=np.float32) for cell in series.tolist()]
+    except (TypeError, ValueError):
+        raise BadInput(f"column {series.name!r} holds no vectors; make them with df.llm.embed(...)") from None
     widths = {cell.shape for cell in cells if cell is not None}
     if len(widths) != 1 or len(next(iter(widths))) != 1:
         raise BadInput(f"column {series.name!r} holds no vectors of one length; make them with df.llm.embed(...)")
@@ -300,7 +342,7 @@ class ColumnShape:
 
     @staticmethod
     def _failed(outcomes: Outcomes) -> list[tuple[int, int]]:
-        several = {task: rows for task, rows in outcomes.rows_of_task.items()}
+        several = dict(outcomes.rows_of_task)
         pairs = [(row, task) for row, task in enumerate(outcomes.task_of_row.tolist()) if task not in several]
         pairs += [(row, task) for task, rows in several.items() for row in rows]
         return sorted((row, task) for row, task in pairs if task != MISSING and (task < 0 or not _has_value(outcomes, task)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -106,11 +107,13 @@ def _policy(
         raise ConfigError(f'cache is "use", "refresh" or "off", not {cache!r}')
     if on_error not in ("keep", "raise"):
         raise ConfigError(f'on_error is "keep" or "raise", not {on_error!r}')
-    for name, value, least in (("timeout", timeout, 0), ("max_attempts", max_attempts, 1), ("max_concurrency", max_concurrency, 1)):
-        if not isinstance(value, int | float) or value < least or value != value or (least == 0 and value == 0):
-            raise ConfigError(f"{name} must be a number of at least {least or 'more than 0'}, not {value!r}")
-    if max_cost is not None and not max_cost >= 0:
-        raise ConfigError(f"max_cost is US dollars, not {max_cost!r}")
+    if not _is_number(timeout) or not timeout > 0:
+        raise ConfigError(f"timeout is seconds, more than 0, not {timeout!r}")
+    for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
+        if not _is_whole(value) or value < 1:
+            raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
+    if max_cost is not None and (not _is_number(max_cost) or not max_cost >= 0):
+        raise ConfigError(f"max_cost is US dollars, e.g. max_cost=2.50, not {max_cost!r}")
     return Policy(
         cache=cache,
         on_error=on_error,
@@ -121,14 +124,37 @@ def _policy(
     )
 
 
-def _options(**given: Any) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _limit(limit: int | None) -> int | None:
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
-        raise ConfigError(f"limit is a number of rows, not {limit!r}")
-    return limit
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _options(temperature: Any = None, **whole: Any) -> dict[str, Any]:
+    """What goes into the body as it is; numpy's numbers, which JSON does not know, become Python's."""
+    options: dict[str, Any] = {}
+    if temperature is not None:
+        if not _is_number(temperature) or not temperature >= 0:
+            raise ConfigError(f"temperature is a number from 0 up, not {temperature!r}")
+        options["temperature"] = temperature if type(temperature) in (int, float) else float(temperature)
+    for name, value in whole.items():
+        if value is not None:
+            if not _is_whole(value) or (value < 1 and name != "seed"):
+                raise ConfigError(f"{name} is a whole number{'' if name == 'seed' else ' of at least 1'}, not {value!r}")
+            options[name] = int(value)
+    return options
+
+
+def _rows(name: str, value: Any, least: int) -> int | None:
+    if value is not None and (not _is_whole(value) or value < least):
+        raise ConfigError(f"{name} is a number of rows, at least {least}, not {value!r}")
+    return None if value is None else int(value)
+
+
+def _limit(limit: Any) -> int | None:
+    return _rows("limit", limit, 0)
 
 
 def _columns(on: Any) -> list[Any]:
@@ -242,6 +268,8 @@ class FrameAccessor(_Accessor):
         """
         table = FrameTable(self._frame, _limit(limit))
         policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        if system is not None and not isinstance(system, str):
+            raise ConfigError(f"system is a text, the same for all rows, not {type(system).__name__}")
         columns = None if on is None else _columns(on)
         if columns is not None:
             table.check(columns)
@@ -376,6 +404,7 @@ class FrameAccessor(_Accessor):
         ['battery problems again']
         """
         policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        top_k = _rows("top_k", top_k, 1)
         texts = one_column(self._frame, on).iloc[: _limit(limit)]
         FrameTable(texts.to_frame(on)).check([on])
         codes, different = _factorized(texts)
@@ -426,11 +455,12 @@ class FrameAccessor(_Accessor):
         """
         if not isinstance(query, str) or not query.strip():
             raise BadInput("search needs a query: the first argument is empty")
-        if not isinstance(top_k, int) or top_k < 1:
-            raise ConfigError(f"top_k is a number of rows, at least 1, not {top_k!r}")
+        if top_k is None or (top_k := _rows("top_k", top_k, 1)) is None:
+            raise ConfigError("top_k is a number of rows, at least 1, not None")
+        column = one_column(self._frame, on)
         if not len(self._frame):
             return self._frame.assign(score=np.empty(0))
-        matrix = matrix_of(one_column(self._frame, on))
+        matrix = matrix_of(column)
         model = model or self._session.embedded_with.get(matrix.shape[1])
         asked = pd.DataFrame({"query": [query]})
         vector = matrix_of(
@@ -509,9 +539,14 @@ class FrameAccessor(_Accessor):
         >>> df.llm.classify("text", labels, model="local/lexical", show_progress=False).tolist()
         ['billing', 'delivery']
         """
-        described = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
-        if len(described) < 2 or not all(isinstance(label, str) and label.strip() for label in described):
-            raise BadInput("classify needs at least two different labels, each a text")
+        described = _described(labels)
+        _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        texts = one_column(self._frame, on).iloc[: _limit(limit)]
+        FrameTable(texts.to_frame(on)).check([on])
+        names = list(described)
+        dtype = pd.CategoricalDtype(names)
+        if texts.isna().all():  # nothing to compare the labels with: they are not sent either
+            return self._unclassified(dtype, detail)
         if model is None:
             model, _ = self._session.chosen("embed")
         meanings = FrameAccessor(pd.DataFrame({"label": list(described.values())}), self._own_session).embed(
@@ -521,11 +556,8 @@ class FrameAccessor(_Accessor):
             on, model=model, limit=limit, cache=cache, on_error=on_error, max_cost=max_cost, show_progress=show_progress,
             timeout=timeout, max_attempts=max_attempts, max_concurrency=max_concurrency,
         )  # fmt: skip
-        names = list(described)
-        dtype = pd.CategoricalDtype(names)
         if vectors.isna().all():
-            value = pd.Series(pd.Categorical([None] * len(vectors), dtype=dtype), index=self._frame.index, name="classify")
-            return pd.DataFrame({"value": value, "score": np.nan, "margin": np.nan}) if detail else value
+            return self._unclassified(dtype, detail)
         cosines = normalised(matrix_of(vectors)) @ normalised(matrix_of(meanings)).T
         missing = vectors.isna().to_numpy()
         order = np.sort(np.where(missing[:, None], -np.inf, cosines), axis=1)
@@ -536,7 +568,24 @@ class FrameAccessor(_Accessor):
         score = np.where(missing, np.nan, order[:, -1])
         with np.errstate(invalid="ignore"):
             margin = np.where(missing, np.nan, order[:, -1] - order[:, -2])
-        return pd.DataFrame({"value": value, "score": score, "margin": margin}, index=self._frame.index)
+        return pd.DataFrame({"value": value.array, "score": score, "margin": margin}, index=self._frame.index)
+
+
+    def _unclassified(self, dtype: pd.CategoricalDtype, detail: bool) -> Any:
+        length = len(self._frame)
+        value = pd.Series(pd.Categorical.from_codes([-1] * length, dtype=dtype), index=self._frame.index, name="classify")
+        nothing = np.full(length, np.nan)
+        return pd.DataFrame({"value": value.array, "score": nothing, "margin": nothing}, index=value.index) if detail else value
+
+
+def _described(labels: Any) -> dict[str, str]:
+    """Label to description; a label that comes without one describes itself."""
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise BadInput(f'labels are a list, e.g. ["billing", "delivery"], or a mapping of label to description, not {labels!r}')
+    described = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
+    if len(described) < 2 or not all(isinstance(text, str) and text.strip() for pair in described.items() for text in pair):
+        raise BadInput("classify needs at least two different labels, each a text, and none with an empty description")
+    return described
 
 
 class SeriesAccessor(_Accessor):

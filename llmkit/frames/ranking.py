@@ -43,7 +43,7 @@ class Ranked(ColumnShape):
         scores = np.full(len(self._frame), np.nan)
         known = self._codes >= 0
         scores[: len(self._codes)][known] = by_text[self._codes[known]]
-        unscored = int(np.isnan(by_text).sum()) - len(self.errors(run))
+        unscored = int(np.isnan(by_text).sum()) - len(super().errors(run))
         if unscored > 0 and run.done and run.outcomes.done:
             blank = sum(1 for task in run.outcomes.task_of_row.tolist() if task < 0)
             if unscored > blank:

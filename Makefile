@@ -1,0 +1,75 @@
+# Everything a fresh machine needs beside python3 (3.11 or later) and make. uv is used where it is there.
+#
+#   make demo    the main job on real input: no key, no network after the install
+#   make demo MODEL=openai/gpt-4.1-mini   the same with a model that you pay for; prints the estimate first
+#   make test    the tests (loopback only)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+MODEL  ?=
+UV     := $(shell command -v uv 2>/dev/null)
+
+# $(call install,VENV,WHAT): a virtual environment with the checkout installed editable.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmkit needs Python 3.11 or later; say make PYTHON=python3.12, for instance")'
+	@echo "setting up $(1) ..."
+	@if [ -n "$(UV)" ]; then \
+	    $(UV) venv -q --allow-existing -p $(PYTHON) $(1) && $(UV) pip install -q -p $(1)/bin/python -e '$(2)'; \
+	else \
+	    $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install -q --disable-pip-version-check -e '$(2)'; \
+	fi
+	@touch $(1)/.ready
+endef
+
+.PHONY: demo test lab lint format types floors bare bench worlds clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python notebooks/demo.py $(if $(MODEL),--model $(MODEL))
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+floors: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/test_floors.py
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks
+
+lab: $(VENV)-lab/.ready
+	$(VENV)-lab/bin/jupyter lab notebooks
+
+# The package alone, no extra: it imports, loads no SDK, and says what to install when something more is asked of it.
+bare: $(VENV)-bare/.ready
+	$(VENV)-bare/bin/python -W error tests/bare.py
+
+# The other world: instructor, and the openai that fits beside it. The tests must pass there too.
+worlds: $(VENV)-all/.ready
+	$(VENV)-all/bin/python -c 'import openai, instructor; print("openai", openai.__version__, "beside instructor", instructor.__version__)'
+	$(VENV)-all/bin/python -m pytest
+
+$(VENV)/.ready: pyproject.toml
+	$(call install,$(VENV),.[local,dev])
+
+$(VENV)-lab/.ready: pyproject.toml
+	$(call install,$(VENV)-lab,.[notebooks])
+
+$(VENV)-bare/.ready: pyproject.toml
+	$(call install,$(VENV)-bare,.)
+
+$(VENV)-all/.ready: pyproject.toml
+	$(call install,$(VENV)-all,.[all,dev])
+
+clean:
+	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all .pytest_cache .mypy_cache .ruff_cache

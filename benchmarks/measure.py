@@ -1,0 +1,132 @@
+"""How a contestant is measured: in a fresh process, after its imports and one small call, by the process's own clock and memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parent.parent
+
+#: What one measurement is: rows, seconds, cpu (seconds, user and system, all threads), peak (bytes beyond what was held before).
+Measured = dict[str, float]
+
+
+class Meter:
+    """Wall time, CPU of this process, and the peak of its memory over what it held at the start of the block."""
+
+    def __init__(self, rows: int) -> None:
+        self.found: Measured = {"rows": rows}
+
+    def __enter__(self) -> Self:
+        self._resident = _start_of_peak()
+        self._cpu = _cpu()
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seconds, cpu = time.perf_counter() - self._began, _cpu() - self._cpu
+        self.found |= {"seconds": seconds, "cpu": cpu, "peak": max(0, _peak() - self._resident)}
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(field)
+
+
+def _start_of_peak() -> int:
+    """Bytes held now. On Linux the kernel's high-water mark is set back to them, so that imports do not hide what comes."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except (OSError, LookupError):
+        return _peak()
+
+
+def _peak() -> int:
+    try:
+        return _status("VmHWM")
+    except (OSError, LookupError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def contest(module: str, contestant: str, url: str, rows: int) -> Measured:
+    """One measurement: ``python -m MODULE CONTESTANT URL ROWS`` with a fresh cache directory, its standard error kept for failures."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", module, contestant, url, str(rows)],
+            cwd=ROOT,
+            env={**os.environ, "LLMKIT_CACHE_DIR": folder},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"{module} {contestant} failed:\n{done.stderr[-2000:]}")
+    measured: Measured = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def serve_as_contestant(contestants: dict[str, Callable[[str, int], Measured]]) -> None:
+    """The other end of ``contest``, for a module's ``__main__``."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contestant", choices=contestants)
+    parser.add_argument("url")
+    parser.add_argument("rows", type=int)
+    given = parser.parse_args()
+    print(json.dumps(contestants[given.contestant](given.url, given.rows)))
+
+
+def best(rounds: Sequence[Measured]) -> Measured:
+    """The round with the least CPU: what else runs on the machine can only add to it."""
+    return min(rounds, key=lambda one: one["cpu"])
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Aligned columns: the first to the left, figures to the right."""
+    cells = [list(head), *([str(cell) for cell in line] for line in lines)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    drawn = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths)))
+        for line in cells
+    ]
+    return "\n".join([drawn[0], "-" * len(drawn[0]), *drawn[1:]])
+
+
+def figures(found: Measured) -> list[str]:
+    """rows, rows/s, CPU ms a row, as a table shows them."""
+    rows = found["rows"]
+    return [f"{rows:,.0f}", f"{rows / found['seconds']:,.0f}", f"{1e3 * found['cpu'] / rows:.3f}"]
+
+
+def per_row(found: Measured) -> float:
+    """CPU milliseconds a row."""
+    return 1e3 * found["cpu"] / found["rows"]
+
+
+def judged(name: str, value: float, most: float, unit: str = "x") -> dict[str, Any]:
+    """One target: what was found, what is allowed, whether it holds."""
+    return {"name": name, "value": round(value, 4), "target": most, "unit": unit, "met": value <= most}
+
+
+def verdicts(targets: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        (one["name"], f"{one['value']:.2f}{one['unit']}", f"<= {one['target']:g}{one['unit']}", "yes" if one["met"] else "NO")
+        for one in targets
+    ]
+    return table(("target", "found", "wanted", "met"), lines)

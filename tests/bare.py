@@ -1,0 +1,32 @@
+"""Run by ``make bare`` in an environment with no extra: the package imports, works, and names the cure for what is not there."""
+
+import os
+import sys
+import tempfile
+
+os.environ["LLMKIT_CACHE_DIR"] = tempfile.mkdtemp()
+
+import llmkit  # noqa: E402
+import llmkit_widgets  # noqa: E402, F401
+
+HEAVY = {"openai", "anthropic", "cohere", "voyageai", "instructor", "httpx2", "ipywidgets", "dask", "sklearn", "bm25s", "tqdm.notebook"}
+loaded = HEAVY & set(sys.modules)
+assert not loaded, f"import llmkit loaded {loaded}"
+
+import pandas as pd  # noqa: E402
+
+frame = pd.DataFrame({"text": ["one", None, "two"]})
+said = frame.llm.chat("Say {text}", model="echo/echo", show_progress=False)
+assert said.notna().tolist() == [True, False, True]
+
+for call in (
+    lambda: frame.llm.embed("text", model="local/lexical", show_progress=False),
+    lambda: frame.llm.rerank("one", on="text", model="local/bm25"),
+):
+    try:
+        call()
+    except llmkit.MissingExtra as error:
+        assert "pip install 'llmkit[local]'" in str(error), error
+    else:
+        raise AssertionError("an extra that is not installed was not missed")
+print("bare: llmkit", llmkit.__version__, "imports and works with no extra installed")
