@@ -1,8 +1,8 @@
 """A stand-in for a chat model: offline, free, deterministic, and marked as an echo in every answer.
 
-``echo/echo`` lets a pipeline be tried before it costs anything. It understands nothing: plain questions come back behind a mark, and a
-question with a JSON schema is answered with the smallest reasonable JSON that is valid for that schema, its strings marked where the
-schema leaves room for it. Numbers and choices cannot carry a mark; they are the first that the schema allows.
+``echo/echo`` lets a pipeline be tried before it costs anything. It understands nothing: plain questions come back behind a mark, and
+a question with a JSON schema is answered with the smallest reasonable JSON that is valid for that schema, its strings marked where
+the schema leaves room for it. Numbers and choices cannot carry a mark; they are the first that the schema allows.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def instance(schema: Any) -> Any:
     """A value that is valid for a JSON schema, the same for the same schema.
 
     Objects get all their properties, arrays at least one item, choices the first; a recursion ends as soon as the schema lets it.
-    ``not``, ``if`` and ``contains`` are not looked at, and a ``pattern`` is met only where a common kind of string happens to match.
+    ``not``, ``if`` and ``contains`` are not looked at, and a ``pattern`` is met only where a common kind of string happens to
+    match.
 
     Parameters
     ----------
@@ -116,8 +117,8 @@ def instance(schema: Any) -> Any:
 class _Writer:
     """Values for one schema and its definitions.
 
-    Every definition is given its value once, from the innermost outward, so that schemas whose definitions all mention one another take no
-    longer than others.
+    Every definition is given its value once, from the innermost outward, so that schemas whose definitions all mention one another
+    take no longer than others.
     """
 
     def __init__(self, root: Any) -> None:
@@ -448,10 +449,11 @@ _FORMATS = {
 
 #: What patterns in schemas mostly ask for: words, codes, numbers, dates, addresses.
 _COMMON = (
-    "echo", "Echo", "ECHO", "echo-echo", "echo_echo", "Echo echo", "e", "E", "EC", "ECH", "0", "1", "00", "000", "0000", "00000", "000000",
-    "0.0", "0.00", "1.0.0", "E0", "E000", "EC-000", "ECH-000", "ECHO-0000", "#000000", "00:00", "00:00:00", "+10000000000", "000-000-0000",
-    "(000) 000-0000", "00000-0000", "$0.00", "0%", "@echo", "/echo", "echo.txt", *dict.fromkeys(_FORMATS.values()),
-)  # fmt: skip
+    *("echo", "Echo", "ECHO", "echo-echo", "echo_echo", "Echo echo", "echo.txt", "@echo", "/echo", "e", "E", "EC", "ECH", "ECO"),
+    *("0", "1", "00", "000", "0000", "00000", "000000", "0.0", "0.00", "1.0.0", "$0.00", "0%", "00:00", "00:00:00"),
+    *("E0", "E000", "EC-000", "ECH-000", "ECHO-0000", "#000000", "+10000000000", "000-000-0000", "(000) 000-0000", "00000-0000"),
+    *dict.fromkeys(_FORMATS.values()),
+)
 
 
 def _string(schema: Mapping[str, Any], name: str) -> str:

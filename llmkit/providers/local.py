@@ -1,8 +1,8 @@
 """Models that run in this process: word matching without any weights, and real models from a directory or a hub.
 
-``local/lexical`` (embed) and ``local/bm25`` (rerank) need no key, no network and no download. They are *no neural networks*: they match
-words and spelling, not meaning. "car" finds "cars" and "carpool", and never "automobile". They make search work on any machine, and they
-are the baseline that a real model has to beat.
+``local/lexical`` (embed) and ``local/bm25`` (rerank) need no key, no network and no download. They are *no neural networks*: they
+match words and spelling, not meaning. "car" finds "cars" and "carpool", and never "automobile". They make search work on any
+machine, and they are the baseline that a real model has to beat.
 
 ``local/<directory or hub id>`` runs a model that the user names, through model2vec or sentence-transformers, whichever of them is
 installed. A hub id is looked up, and downloaded by that library, only because the user named it.
@@ -33,7 +33,8 @@ __all__ = ["MODELS", "PROVIDER", "RERANK_AT_ONCE", "adapter", "lexical_vectors",
 DIMENSIONS = 512
 FEWEST_DIMENSIONS, MOST_DIMENSIONS = 16, 65_536
 
-#: Documents in one rerank request, ``None`` for all: how rare a word is depends on the set, so BM25 scores of two sets do not compare.
+#: Documents in one rerank request, ``None`` for all: how rare a word is depends on the set, so BM25 scores of two sets do not
+#: compare with one another.
 RERANK_AT_ONCE: int | None = None
 
 PROVIDER = Provider(name="local", base_url="local:", protocol="local", key_optional=True, extra="local")
@@ -55,18 +56,18 @@ _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]+)")
 
 #: Own lists and no library's: vectors must not change with a version of it.
-_STOP_WORDS = frozenset(  # noqa: SIM905
+_STOP_WORDS = frozenset(
     """
     a about above after again all also am an and any are as at be because been before being below between both but by can could
     did do does doing down during each for from further had has have having he her here hers him his how i if in into is it its
     itself just may me might more most must my no nor not now of off on once only or other our out over own same she should so
     some such than that the their theirs them then there these they this those through to too under until up very was we were
     what when where whether which while who whom why will with would you your
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 #: Common enough in documentation to say little of what a text is about, and not so empty as a stop word.
-_COMMON_WORDS = frozenset(  # noqa: SIM905
+_COMMON_WORDS = frozenset(
     """
     add added another attribute attributes available based bool call called calls case change class code contain contained
     contains create created current data default define defined different done end error example exception exist exists false
@@ -77,7 +78,7 @@ _COMMON_WORDS = frozenset(  # noqa: SIM905
     returns run second see self set sets several show simple size specified start str string strings support supported supports
     take takes text time true try tuple two type types use used useful user uses using usually valid value values want way
     within without work works write
-    """.split()
+    """.split()  # noqa: SIM905
 )
 
 _STOP_WEIGHT, _COMMON_WEIGHT = 0.1, 0.5
@@ -86,8 +87,8 @@ _STOP_WEIGHT, _COMMON_WEIGHT = 0.1, 0.5
 def words(text: str) -> list[str]:
     """The words of a text as code readers see them, lower-case.
 
-    ``parse_args``, ``ArgumentParser`` and ``os.path`` also give their parts; Chinese and Japanese, which put no spaces, give pairs of
-    characters.
+    ``parse_args``, ``ArgumentParser`` and ``os.path`` give their parts too; Chinese and Japanese, which put no spaces, give pairs
+    of characters.
 
     Parameters
     ----------
@@ -146,9 +147,8 @@ def lexical_vectors(texts: Sequence[str], dimensions: int = DIMENSIONS) -> npt.N
 
     No neural network and no training: the features are hashed (scikit-learn's ``HashingVectorizer``: words, pairs of neighbouring
     words, and the 3 to 5 character n-grams within words), weighted by less than their count, the first words of a text more than
-    later ones and stop words hardly at all, and projected by a fixed random matrix that is computed, entry by entry, from the feature's
-    number. A text's vector depends on nothing but
-    the text: not on the batch, the process or what was embedded before.
+    later ones and stop words hardly at all, and projected by a fixed random matrix that is computed, entry by entry, from the
+    feature's number. A text's vector depends on nothing but the text: not on the batch, the process or what was embedded before.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def lexical_vectors(texts: Sequence[str], dimensions: int = DIMENSIONS) -> npt.N
         Rows of length 1; a row of zeros for a text without any word.
     """
     try:
-        from scipy.sparse import csr_array, diags_array
+        from scipy.sparse import csr_array, diags_array  # type: ignore[import-untyped]
         from sklearn.feature_extraction.text import HashingVectorizer
     except ImportError:
         raise _missing("local/lexical", "scikit-learn") from None
@@ -207,7 +207,8 @@ def lexical_vectors(texts: Sequence[str], dimensions: int = DIMENSIONS) -> npt.N
     phrases.data = np.sign(phrases.data) * np.abs(phrases.data) ** _SUBLINEAR * _PAIR_WEIGHT
     vectors = (said @ each + _projected(phrases, dimensions, _PAIR)).toarray()
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0).astype(np.float32)
+    made: npt.NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0).astype(np.float32)
+    return made
 
 
 def _as_given(features: list[str]) -> list[str]:
@@ -286,14 +287,17 @@ def _stamp(directory: str) -> str:
         seen = []
         for folder, _, names in sorted(os.walk(directory)):
             for name in sorted(names):
-                facts = os.stat(os.path.join(folder, name))
+                try:
+                    facts = os.stat(os.path.join(folder, name))
+                except OSError:  # a link to nowhere is no part of a model
+                    continue
                 seen.append(f"{os.path.relpath(folder, directory)}/{name}:{facts.st_size}:{facts.st_mtime_ns}")
         _stamps[directory] = " ".join(seen)
     return _stamps[directory]
 
 
 def _model(kind: str, name: str, load: Callable[[str], Any]) -> tuple[Any, threading.Lock]:
-    """The loaded model and the lock under which it computes: one text batch at a time, as these libraries use all cores for one."""
+    """The loaded model and the lock under which it computes: one batch at a time, as these libraries use all cores for one."""
     directory = _directory(name)
     if directory is None and (name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1):
         raise UnknownModel(f"there is no directory {name!r}: a model of this computer is named local/<directory>")
@@ -311,11 +315,11 @@ def _model(kind: str, name: str, load: Callable[[str], Any]) -> tuple[Any, threa
 
 def _load_embedder(place: str) -> Any:
     try:
-        from model2vec import StaticModel
+        import model2vec
     except ImportError:
-        StaticModel = None
-    if StaticModel is not None and _is_model2vec(place):
-        return StaticModel.from_pretrained(place)
+        model2vec = None
+    if model2vec is not None and _is_model2vec(place):
+        return model2vec.StaticModel.from_pretrained(place)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -331,22 +335,24 @@ def _load_reranker(place: str) -> Any:
         from sentence_transformers import CrossEncoder
     except ImportError:
         raise MissingExtra(
-            f"local/{place} reranks with a cross-encoder: pip install sentence-transformers (brings torch); local/bm25 needs no model"
+            f"local/{place} reranks with a cross-encoder: pip install sentence-transformers (brings torch). local/bm25 needs no model"
         ) from None
     return CrossEncoder(place)
 
 
 def _is_model2vec(place: str) -> bool:
     config = _facts(place, "config.json")
-    if isinstance(config, dict) and (config.get("model_type") == "model2vec" or "StaticModel" in (config.get("architectures") or ())):
+    said = config if isinstance(config, dict) else {}
+    if said.get("model_type") == "model2vec" or "StaticModel" in (said.get("architectures") or ()):
         return True
     # A model that was saved without a type of its own still says which module it is.
     modules = _facts(place, "modules.json")
-    return isinstance(modules, list) and any("StaticEmbedding" in str(module.get("type")) for module in modules if isinstance(module, dict))
+    kinds = [str(module.get("type")) for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
+    return any("StaticEmbedding" in kind for kind in kinds)
 
 
 def _facts(place: str, name: str) -> Any:
-    """A small JSON file of the model, ``None`` where it has none: what it says decides which library is asked to load the large ones."""
+    """A small JSON file of the model, ``None`` where it has none. What it says decides which library loads the large ones."""
     try:
         if os.path.isdir(place):
             path = os.path.join(place, name)
@@ -378,11 +384,13 @@ def _model_vectors(name: str, texts: list[str], dimensions: int | None, input_ty
         raise Unsupported(f"dimensions={dimensions} is more than the {vectors.shape[1]} that local/{name} has")
     vectors = vectors[:, :dimensions]
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    cut: npt.NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return cut
 
 
 def _model_scores(name: str, query: str, documents: list[str]) -> npt.NDArray[np.float64]:
-    if _directory(name) is not None and _is_model2vec(name):
+    directory = _directory(name)
+    if directory is not None and _is_model2vec(directory):
         raise Unsupported(f"local/{name} embeds and does not rerank; name a cross-encoder, or local/bm25, which needs no model")
     model, lock = _model("rerank", name, _load_reranker)
     with lock:
@@ -426,7 +434,8 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
         if good:
             replies.append(Reply(value=vector, usage=usage, model=body["model"]))
         else:
-            replies.append(BadOutput("this text has no vector: it holds no word that the model knows", kind="invalid_vector", usage=usage))
+            reason = "this text has no vector: it holds no word that the model knows"
+            replies.append(BadOutput(reason, kind="invalid_vector", usage=usage))
     return replies
 
 

@@ -52,7 +52,7 @@ def connect(target: Target) -> RequestTemplate:
 
     recorded: list[httpx2.Request] = []
 
-    class Recorder(httpx2.BaseTransport):
+    class Recorder(httpx2.BaseTransport):  # type: ignore[misc]
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             recorded.append(request)
             return httpx2.Response(200, json={}, request=request)
@@ -99,10 +99,9 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
         "model": target.model.name,
         "messages": [{"role": message.role, "content": message.content} for message in request.payload.messages],
     }
-    for name, value in request.options.items():
-        if name == "max_tokens":
-            name = target.provider.quirks.get("token_limit_field", "max_tokens")
-        body[name] = value
+    body.update(request.options)
+    if "max_tokens" in body:
+        body[target.provider.quirks.get("token_limit_field", "max_tokens")] = body.pop("max_tokens")
     return to_json(body)
 
 
@@ -242,8 +241,8 @@ def _rerank_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLME
             scores[at] = score
     if np.isnan(scores).all():
         return [BadOutput("no document got a score", kind="invalid_scores")]
-    billed = data.get("usage") if isinstance(data.get("usage"), dict) else {}
-    tokens = billed.get("total_tokens") or billed.get("prompt_tokens") or 0
+    billed = data.get("usage")
+    tokens = (billed.get("total_tokens") or billed.get("prompt_tokens") or 0) if isinstance(billed, dict) else 0
     return [Reply(value=scores, usage=Usage(input=tokens, requests=1), model=data.get("model"))]
 
 
@@ -270,9 +269,7 @@ _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "credit_balanc
 _TOO_LONG = re.compile(
     r"maximum context length|reduce the length of the messages|context_length_exceeded|input token count .* exceeds", re.I
 )
-_TOKENS_PER_REQUEST = re.compile(
-    r"max(?:imum)?(?: of)? (\d[\d,]*) tokens per request|at most \d+ requests can be in one batch", re.I
-)
+_TOKENS_PER_REQUEST = re.compile(r"max(?:imum)?(?: of)? (\d[\d,]*) tokens per request|at most \d+ requests can be in one batch", re.I)
 
 
 def _facts(body: bytes) -> tuple[dict[str, Any], str, str]:
@@ -302,18 +299,14 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
     told = f" ({said})" if said else ""
 
     if 300 <= status < 400:
-        return AccessError(
-            "the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make
-        )
+        return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
     if status == 200:  # an error that came as a success: the body's own number decides
         inner = error.get("code")
         status = inner if isinstance(inner, int) and 400 <= inner < 600 else 0
         if not status:
             return _by_word(code + kind, said, make) or ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
     if code in _NO_CREDIT or kind in _NO_CREDIT or status == 402:
-        return OutOfCredit(
-            f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make
-        )
+        return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
     if status == 401 or "API_KEY_INVALID" in str(error.get("details", "")):
         return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
     if status == 403:
@@ -348,7 +341,7 @@ def _too_fast(status: int, error: Mapping[str, Any], said: str, told: str, make:
     )
     if any("PerDay" in str(quota) for quota in quotas) or "/ month" in said or "per day" in said:
         return QuotaSpent(f"a daily or monthly quota is used up{told}", **make)
-    if status == 429 and "capacity" not in said.lower():
+    if status in (413, 429) and "capacity" not in said.lower():
         return RateLimited(f"too many requests for this account{told}", **make)
     return Overloaded(f"the provider is overloaded{told}", **make)
 

@@ -241,7 +241,10 @@ def test_every_property_is_in_the_answer(shape):
     assert list(echo.instance(shape.model_json_schema())) == list(shape.model_fields)
 
 
-@pytest.mark.parametrize("kind", [list[Person], int | str, dict[str, Node], list[Mood], tuple[int, Address], Literal["a"], list[Pet | None]])
+KINDS = [list[Person], int | str, dict[str, Node], list[Mood], tuple[int, Address], Literal["a"], list[Pet | None]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_schemas_that_are_no_objects_are_answered_too(kind):
     adapter = TypeAdapter(kind)
     adapter.validate_python(adapter.validate_json(orjson.dumps(echo.instance(adapter.json_schema()))))
@@ -296,10 +299,16 @@ def test_a_schema_that_nothing_finite_meets_ends_in_a_marked_object():
         ({"type": "object", "minProperties": 2, "additionalProperties": {"type": "null"}}, {"0": None, "1": None}),
         ({"type": "object", "required": ["a"], "additionalProperties": {"type": "integer"}}, {"a": 0}),
         ({"properties": {"a/b": {"$ref": "#/$defs/x~1y"}}, "$defs": {"x/y": {"const": 1}}}, {"a/b": 1}),
-        ({"allOf": [{"$ref": "#/$defs/a"}, {"properties": {"b": {"const": 2}}}], "$defs": {"a": {"properties": {"b": {}, "c": {"const": 3}}}}}, {"b": 2, "c": 3}),
+        (
+            {
+                "allOf": [{"$ref": "#/$defs/a"}, {"properties": {"b": {"const": 2}}}],
+                "$defs": {"a": {"properties": {"b": {}, "c": {"const": 3}}}},
+            },
+            {"b": 2, "c": 3},
+        ),
         (True, "[echo, not a model] echo"),
     ],
-)  # fmt: skip
+)
 def test_the_words_of_json_schema_are_obeyed(schema, value):
     assert echo.instance(schema) == value
 

@@ -112,11 +112,12 @@ def test_a_vector_does_not_depend_on_the_batch():
 
 
 def test_another_process_computes_the_same_bytes():
+    texts = ["read a csv file", "parse_args of ArgumentParser", "x" * 500]
     program = (
         "import hashlib; from llmkit.providers.local import lexical_vectors;"
-        "print(hashlib.sha256(lexical_vectors(['read a csv file', 'parse_args of ArgumentParser', 'x' * 500]).tobytes()).hexdigest())"
+        f"print(hashlib.sha256(lexical_vectors({texts!r}).tobytes()).hexdigest())"
     )
-    here = hashlib.sha256(local.lexical_vectors(["read a csv file", "parse_args of ArgumentParser", "x" * 500]).tobytes()).hexdigest()
+    here = hashlib.sha256(local.lexical_vectors(texts).tobytes()).hexdigest()
     for seed in ("0", "1"):
         run = subprocess.run(
             [sys.executable, "-c", program],
@@ -212,7 +213,8 @@ QUESTIONS = {
 
 def test_most_questions_have_a_sensible_module_among_the_first_five(docs, matrix):
     asked = vectors(list(QUESTIONS))
-    found = [bool(sensible & set(first_modules(docs, matrix @ question, 5))) for question, sensible in zip(asked, QUESTIONS.values())]
+    pairs = zip(asked, QUESTIONS.values(), strict=True)
+    found = [bool(sensible & set(first_modules(docs, matrix @ question, 5))) for question, sensible in pairs]
     assert sum(found) >= 5
 
 
@@ -450,7 +452,8 @@ def test_without_any_model_library_both_are_named(monkeypatch, tmp_path):
 
 
 def test_importing_the_provider_imports_none_of_the_libraries():
-    program = "import sys, llmkit.providers.local; print(sorted({'sklearn', 'scipy', 'bm25s', 'model2vec', 'torch'} & set(sys.modules)))"
+    heavy = {"sklearn", "scipy", "bm25s", "model2vec", "torch"}
+    program = f"import sys, llmkit.providers.local; print(sorted({heavy!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
