@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 MODEL  ?=
+comma  := ,
 UV     := $(shell command -v uv 2>/dev/null)
 
 # $(call install,VENV,WHAT): a virtual environment with the checkout installed editable.
@@ -60,7 +61,7 @@ worlds: $(VENV)-all/.ready
 	$(VENV)-all/bin/python -m pytest
 
 $(VENV)/.ready: pyproject.toml
-	$(call install,$(VENV),.[local,dev])
+	$(call install,$(VENV),.[local$(comma)dev])
 
 $(VENV)-lab/.ready: pyproject.toml
 	$(call install,$(VENV)-lab,.[notebooks])
@@ -69,7 +70,7 @@ $(VENV)-bare/.ready: pyproject.toml
 	$(call install,$(VENV)-bare,.)
 
 $(VENV)-all/.ready: pyproject.toml
-	$(call install,$(VENV)-all,.[all,dev])
+	$(call install,$(VENV)-all,.[all$(comma)dev])
 
 clean:
 	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,7 @@ from .types import Estimate, Progress, Usage
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is drawn
     *errors.__all__,
     "Estimate",
     "Progress",

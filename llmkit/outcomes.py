@@ -104,9 +104,7 @@ class Outcomes:
                 # Untouched pages cost nothing, so room for every row is asked for once.
                 self.matrix = np.empty((self.rows, len(vector)), dtype=np.float32)
             if len(vector) != self.matrix.shape[1]:
-                error = BadOutput(
-                    f"this vector has {len(vector)} numbers, the others {self.matrix.shape[1]}", kind="invalid_vector"
-                )
+                error = BadOutput(f"this vector has {len(vector)} numbers, the others {self.matrix.shape[1]}", kind="invalid_vector")
                 self.fail(task, error, attempts, seconds, target)
                 return
             self.matrix[task] = vector

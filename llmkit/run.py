@@ -64,6 +64,7 @@ class Run(Generic[T]):
         self._on_error = on_error
         self._show_progress = show_progress
         self._note = note
+        self._drawn = False
         self._began = time.monotonic()
         self._ended: float | None = None
         self._work: Callable[[], Any] | None = None
@@ -107,7 +108,8 @@ class Run(Generic[T]):
         """
         assert self._running is not None
         future = self._running.future
-        bar = _Bar(self) if self._show_progress and not self.done else None
+        bar = _Bar(self) if self._show_progress and not self._drawn else None
+        self._drawn = True  # a result that is asked for again draws no second bar
         try:
             event_loop.wait(future, bar.draw if bar else None)
         except BaseException as error:
@@ -117,7 +119,7 @@ class Run(Generic[T]):
                 if bar is not None:
                     bar.close()
                     bar = None
-                print(self._kept(), file=sys.stderr)
+                print(self._kept(), file=sys.stderr)  # noqa: T201 - said to a person at a keyboard
             raise
         finally:
             if bar is not None:
@@ -247,7 +249,7 @@ class Run(Generic[T]):
             raise ConfigError("the run is still going; retry() is for afterwards")
         assert self._work is not None
         self.outcomes.forget_failures()
-        self._began, self._ended = time.monotonic(), None
+        self._began, self._ended, self._drawn = time.monotonic(), None, False
         self._running = event_loop.start(self._drive)
         return self
 

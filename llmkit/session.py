@@ -19,7 +19,6 @@ from .adapter import Adapter, Target
 from .engine.limiter import Limiter
 from .engine.scheduler import Engine, Plan
 from .engine.store import Store, Writer
-from .engine.transport import Transport
 from .errors import ConfigError, LLMError, MissingExtra, MissingKey, ModelGone, UnknownModel, Unsupported
 from .outcomes import Outcomes
 from .run import Run, Shape
@@ -56,7 +55,7 @@ class Session:
         self,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
-        limits: Mapping[str, Mapping[str, int]] | None = None,
+        limits: Mapping[str, Mapping[str, float]] | None = None,
         environ: Mapping[str, str] | None = None,
         clock: event_loop.Clock | None = None,
     ) -> None:
@@ -65,7 +64,7 @@ class Session:
         self.last_run: Run[Any] | None = None
         self._clock = clock
         self._defaults: dict[str, Any] = {}
-        self._limits: dict[str, dict[str, int]] = {name: dict(limit) for name, limit in (limits or {}).items()}
+        self._limits: dict[str, dict[str, float]] = {name: dict(limit) for name, limit in (limits or {}).items()}
         #: The model that made vectors of a length, so that a query is embedded the same way.
         self.embedded_with: dict[int, str] = {}
         self._local: list[tuple[Provider, str]] | None = None
@@ -74,9 +73,13 @@ class Session:
         event_loop.on_exit(self._close)
 
     def _new_engine(self) -> Engine:
-        transport = Transport(self.settings.proxy_for)
         writer = Writer(lambda: Store(self.settings.cache_dir), self._clock)
-        return Engine(transport, writer, self._new_limiter, self._clock)
+        return Engine(self._new_transport, writer, self._new_limiter, self._clock)
+
+    def _new_transport(self) -> Any:
+        from .engine.transport import Transport
+
+        return Transport(self.settings.proxy_for)
 
     def _forget(self) -> None:
         event_loop.abandon(self.engine)
@@ -116,7 +119,7 @@ class Session:
         self.catalogue.add(Provider(name, base_url.rstrip("/"), protocol, key_optional=api_key is None, quirks=dict(quirks)))
         self.settings.set_key(name, api_key)
 
-    def limit(self, name: str, **limits: int | None) -> None:
+    def limit(self, name: str, **limits: float | None) -> None:
         """Remember limits for a provider or one of its models, and apply them to what is known already."""
         self._limits.setdefault(name, {}).update({key: value for key, value in limits.items() if value is not None})
         event_loop.call(self._apply_limits)
@@ -133,7 +136,8 @@ class Session:
     def _limit(self, limiter: Limiter, provider: str, model: str) -> None:
         said = {**self._limits.get(provider, {}), **self._limits.get(f"{provider}/{model}", {})}
         if said:
-            limiter.set_by_hand(**said)
+            width = said.get("max_concurrency")
+            limiter.set_by_hand(said.get("rpm"), said.get("tpm"), None if width is None else int(width))
 
     # -------------------------------------------------------------------------------------------------------------- models
 
@@ -176,11 +180,9 @@ class Session:
         last, package = _LAST_RESORT.get(operation, ("", ""))
         if last and find_spec(package) is not None:
             return last
-        builtin = (
-            f' To try llmkit without a model, name model="echo/echo".'
-            if operation == "chat"
-            else (f" For one without a key or a network: pip install 'llmkit[local]', model=\"{last}\"." if last else "")
-        )
+        builtin = f" For one without a key or a network: pip install 'llmkit[local]', model=\"{last}\"." if last else ""
+        if operation == "chat":
+            builtin = ' To try llmkit without a model, name model="echo/echo".'
         raise MissingKey(
             f"no model for {operation}: no API key was found and no server answers on this computer. Set one, e.g. OPENAI_API_KEY or "
             f'llmkit.set_key("openai"); or start Ollama, vLLM or LM Studio; or name a model with model="provider/model".{builtin}'

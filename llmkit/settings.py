@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .errors import ConfigError
 from .types import Provider, Secret
 
 __all__ = ["Settings", "is_loopback"]
@@ -57,7 +57,10 @@ class Settings:
         for name in provider.base_url_env:
             value = self._environ.get(name, "").strip()
             if value:
-                url = _completed(value, provider.base_url)
+                try:
+                    url = _completed(value, provider.base_url)
+                except ValueError:
+                    raise ConfigError(f"{name}={value!r} is no address; it is written like http://127.0.0.1:8000/v1") from None
                 if urlsplit(url).hostname == urlsplit(provider.base_url).hostname:
                     return replace(provider, base_url=url)
                 quirks = {k: v for k, v in provider.quirks.items() if k not in ("embed_encoding", "token_limit_field")}
@@ -83,6 +86,8 @@ class Settings:
         parts = urlsplit(url)
         if is_loopback(url) or not parts.hostname:
             return None
+        import urllib.request
+
         proxies = urllib.request.getproxies_environment() if self._environ is os.environ else _proxies(self._environ)
         if urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined]
             return None
@@ -110,7 +115,7 @@ def _completed(value: str, default: str) -> str:
     usual = urlsplit(default)
     parts = urlsplit(value if "://" in value else f"http://{value}")
     host = parts.hostname or "127.0.0.1"
-    if host == "0.0.0.0":  # what a server listens on, not where it is reached
+    if host in ("0.0.0.0", "::"):  # what a server listens on, not where it is reached
         host = "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     port = parts.port or (usual.port if "://" not in value or parts.scheme == "http" else None)

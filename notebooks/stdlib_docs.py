@@ -17,9 +17,7 @@ _SHORTEST_TEXT = 40  # characters of a docstring, cleaned; shorter ones say noth
 
 # Importing these opens a browser or a display, writes to the terminal, starts a program, patches what is imported, or
 # tests Python itself.
-_UNWELCOME = frozenset(
-    "antigravity distutils ensurepip idlelib lib2to3 readline rlcompleter test this tkinter turtle turtledemo".split()
-)
+_UNWELCOME = frozenset("antigravity distutils ensurepip idlelib lib2to3 readline rlcompleter test this tkinter turtle turtledemo".split())
 _UNWELCOME_PARTS = frozenset({"idle_test", "test", "tests"})
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, tuple, type)
@@ -105,8 +103,8 @@ def _documented(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, objec
         seen.add(id(thing))
         yield f"{module.__name__}.{name}", thing
         if inspect.isclass(thing):
-            for method_name, method in sorted(vars(thing).items()):
-                method = getattr(method, "__func__", method)  # what a classmethod or a staticmethod wraps
+            for method_name, held in sorted(vars(thing).items()):
+                method = getattr(held, "__func__", held)  # what a classmethod or a staticmethod wraps
                 if not method_name.startswith("_") and inspect.isroutine(method) and id(method) not in seen:
                     seen.add(id(method))
                     yield f"{module.__name__}.{name}.{method_name}", method

@@ -6,8 +6,9 @@ import tempfile
 
 os.environ["LLMKIT_CACHE_DIR"] = tempfile.mkdtemp()
 
-import llmkit  # noqa: E402
-import llmkit_widgets  # noqa: E402, F401
+import llmkit_widgets  # noqa: F401
+
+import llmkit
 
 HEAVY = {"openai", "anthropic", "cohere", "voyageai", "instructor", "httpx2", "ipywidgets", "dask", "sklearn", "bm25s", "tqdm.notebook"}
 loaded = HEAVY & set(sys.modules)

@@ -577,7 +577,7 @@ class Loopback:
                 wire.finish(b"".join(ordinary()))
             else:
                 await fault.send(wire, ordinary)
-        except Exception as problem:  # noqa: BLE001 - a parameter is missing, or a test's own function fails; nobody retries a 400
+        except Exception as problem:
             wire.finish(b"".join(_error(400, f"Invalid request: {problem!r}").render({})))
 
     def _fault_for(self, request: Seen) -> Answer | None:

@@ -19,8 +19,8 @@ def merge(rows: Mapping[str, Any]) -> None:
     Parameters
     ----------
     rows : mapping
-        ``{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}, "context_window": ...}]}``. Prices are US dollars per
-        million tokens, windows are tokens. What a row leaves out stays as it was known.
+        ``{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}, "context_window": ...}]}``. Prices are US
+        dollars per million tokens, windows are tokens. What a row leaves out stays as it was known.
 
     Examples
     --------

@@ -8,16 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from ..errors import UnknownModel
+from ..errors import BadInput, UnknownModel
 from ..types import Model, Price, Provider
 
 __all__ = ["BUILT_IN", "Catalogue"]
 
 #: Providers that live in this package; their files hold their own rows.
 BUILT_IN = ("echo", "local")
+
+
+_HERE = Path(__file__).parent
 
 
 class Catalogue:
@@ -31,19 +34,18 @@ class Catalogue:
 
     @cached_property
     def _toml(self) -> dict[str, Any]:
-        return tomllib.loads(files(__package__).joinpath("providers.toml").read_text("utf-8"))
+        return tomllib.loads(_HERE.joinpath("providers.toml").read_text("utf-8"))
 
     @cached_property
     def _json(self) -> dict[str, Any]:
-        return dict(json.loads(files(__package__).joinpath("models.json").read_bytes()))
+        return dict(json.loads(_HERE.joinpath("models.json").read_bytes()))
 
     @cached_property
     def _shipped_providers(self) -> dict[str, Provider]:
         known = {field.name for field in fields(Provider)}
         rows = {name: row for name, row in self._toml.items() if isinstance(row, dict)}
         return {
-            name: Provider(name=name, **{key: _frozen(value) for key, value in row.items() if key in known})
-            for name, row in rows.items()
+            name: Provider(name=name, **{key: _frozen(value) for key, value in row.items() if key in known}) for name, row in rows.items()
         }
 
     @cached_property
@@ -57,7 +59,8 @@ class Catalogue:
 
     def merge(self, models: Iterable[Mapping[str, Any]]) -> None:
         """Rows in the form of ``models.json``; what a row does not say stays as it was known."""
-        for row in models:
+        checked = [_checked(row) for row in models]
+        for row in checked:
             known = self.model(row["provider"], row["name"])
             self._merged[known.provider, known.name] = _model(row, known)
 
@@ -99,9 +102,8 @@ class Catalogue:
         if provider is not None:
             near = get_close_matches(provider, self.provider_names(), 1, 0.6)
             hint = f' Did you mean "{near[0]}"?' if near else ""
-            return UnknownModel(
-                f'no provider "{provider}".{hint} The known ones are {", ".join(self.provider_names())}; add your own with llmkit.add_provider(...)'
-            )
+            known = ", ".join(self.provider_names())
+            return UnknownModel(f'no provider "{provider}".{hint} The known ones are {known}; add your own with llmkit.add_provider(...)')
         hint = self.nearest(name)
         return UnknownModel(f'no model "{name}".{hint} Name it as "provider/model"')
 
@@ -121,7 +123,28 @@ def _model(row: Mapping[str, Any], known: Model | None = None) -> Model:
     model = known or Model(row["provider"], row["name"])
     names = {field.name for field in fields(Model)} - {"provider", "name", "price"}
     said = {key: _frozen(value) for key, value in row.items() if key in names and value is not None}
-    price = row.get("price")
+    price = {key: value for key, value in (row.get("price") or {}).items() if value is not None}
     if price:
-        said["price"] = Price(**{key: price.get(key) for key in ("input", "cached_input", "output")})
+        said["price"] = replace(model.price, **price)
     return replace(model, **said)
+
+
+_PRICES = tuple(field.name for field in fields(Price))
+
+
+def _checked(row: Any) -> Mapping[str, Any]:
+    """A row that somebody wrote by hand; what is misspelt would otherwise be ignored in silence."""
+    if not isinstance(row, Mapping) or not all(isinstance(row.get(key), str) and row[key] for key in ("provider", "name")):
+        raise BadInput('a model\'s row is a mapping with at least "provider" and "name", each a text')
+    price = row.get("price") or {}
+    if not isinstance(price, Mapping):
+        raise BadInput(f'the price of {row["name"]} is a mapping, e.g. {{"input": 0.4, "output": 1.6}}, in dollars per million tokens')
+    for given, known in ((row, [field.name for field in fields(Model)]), (price, _PRICES)):
+        for key in given:
+            if key not in known:
+                near = get_close_matches(str(key), known, 1, 0.5)
+                raise BadInput(f"a model has no {key!r}; {f'did you mean {near[0]!r}?' if near else 'it has ' + ', '.join(known)}")
+    for key, value in price.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
+            raise BadInput(f"the {key} price of {row['name']} is dollars per million tokens, not {value!r}")
+    return row

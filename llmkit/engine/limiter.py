@@ -99,7 +99,7 @@ class Limiter:
         self.in_flight = 0
         self.requests: Bucket | None = None
         self.tokens: Bucket | None = None
-        self.requests_by_hand = self.tokens_by_hand = False
+        self.requests_by_hand = self.tokens_by_hand = self.concurrency_by_hand = False
         self.tokens_per_minute: float | None = None
         self.requests_per_minute: float | None = None
         self.paused_until = 0.0
@@ -128,8 +128,13 @@ class Limiter:
         if tpm is not None:
             self.tokens, self.tokens_by_hand, self.tokens_per_minute = _by_hand(tpm, now), True, tpm
         if max_concurrency is not None:
-            self.max_concurrency = max_concurrency
+            self.max_concurrency, self.concurrency_by_hand = max_concurrency, True
             self.window = min(self.window, float(max_concurrency))
+
+    def allow(self, max_concurrency: int) -> None:
+        """A run may want a larger window than the ones before it; a limit set by hand stands."""
+        if not self.concurrency_by_hand:
+            self.max_concurrency = max(self.max_concurrency, max_concurrency)
 
     # ------------------------------------------------------------------------------------------------------------ leaving
 

@@ -12,9 +12,10 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..adapter import RequestTemplate, Target
 from ..errors import (
@@ -23,9 +24,7 @@ from ..errors import (
     Cancelled,
     ConfigError,
     ContextTooLong,
-    KeyRejected,
     LLMError,
-    ModelGone,
     RequestError,
     repeats,
 )
@@ -36,12 +35,17 @@ from . import retry
 from .limiter import Limiter
 from .retry import Answer, Ticket
 from .store import Entry, Stored, Writer
-from .transport import Transport
+
+if TYPE_CHECKING:
+    from .transport import Transport
 
 __all__ = ["Account", "Engine", "Line", "Plan"]
 
 #: Tasks drawn from the table at a time.
 DRAW = 256
+
+#: Seconds after which a key that rotates is asked for again; a 401 asks at once.
+KEY_LIVES = 60.0
 
 
 @dataclass(slots=True)
@@ -74,9 +78,7 @@ class Account:
         # Nine answers in ten are shorter than this: steps up and down balance there.
         step = max(1.0, 0.1 * self.output)
         self.output = (
-            float(usage.output)
-            if self.replies == 1
-            else max(0.0, self.output + step * (0.9 if usage.output > self.output else -0.1))
+            float(usage.output) if self.replies == 1 else max(0.0, self.output + step * (0.9 if usage.output > self.output else -0.1))
         )
         self.largest_output = max(self.largest_output, usage.output)
 
@@ -94,7 +96,8 @@ class Engine:
 
     Parameters
     ----------
-    transport : Transport
+    new_transport : callable
+        Makes the ``Transport`` at the first request: aiohttp takes a tenth of a second to import.
     writer : Writer or None
         ``None`` keeps nothing.
     new_limiter : callable
@@ -103,18 +106,22 @@ class Engine:
 
     def __init__(
         self,
-        transport: Transport,
+        new_transport: Callable[[], Transport],
         writer: Writer | None,
         new_limiter: Callable[[Target], Limiter],
         clock: Clock | None = None,
     ) -> None:
-        self.transport = transport
+        self._new_transport = new_transport
         self.writer = writer
         self.clock: Clock = clock or LoopClock()
         self.flights: dict[bytes, _Flight] = {}
         self._new_limiter = new_limiter
         self._accounts: dict[Any, Account] = {}
         self._templates: dict[Any, asyncio.Task[RequestTemplate]] = {}
+
+    @cached_property
+    def transport(self) -> Transport:
+        return self._new_transport()
 
     async def carry_out(self, plan: Plan) -> None:
         """Settle every task of the plan; returns normally also when the run was stopped (``outcomes.stopped`` says why)."""
@@ -149,19 +156,24 @@ class Engine:
         elif making is not None and making.done():
             anew = True
         if making is None or anew:
-            assert target.adapter.connect is not None
-            # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
-            making = asyncio.get_running_loop().create_task(off_loop(target.adapter.connect, target))
+            making = asyncio.get_running_loop().create_task(self._connect(target))
             self._templates[name] = making
         return await asyncio.shield(making)
 
-    def forget_templates(self) -> None:
-        self._templates.clear()
+    @staticmethod
+    async def _connect(target: Target) -> RequestTemplate:
+        # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
+        assert target.adapter.connect is not None
+        template = await off_loop(target.adapter.connect, target)
+        if target.secret is not None and target.secret.rotates and template.expires is None:
+            template = replace(template, expires=time.monotonic() + KEY_LIVES)
+        return template
 
     async def close(self) -> None:
         if self.writer is not None:
             await self.writer.close()
-        await self.transport.close()
+        if "transport" in self.__dict__:
+            await self.transport.close()
 
 
 class Line:
@@ -176,6 +188,8 @@ class Line:
         self.outcomes = plan.outcomes
         self.writer = engine.writer if plan.policy.cache != "off" else None
         self._numbers: dict[bytes, int] = {key: number for number, key in enumerate(self.outcomes.keys)}
+        #: In a retry: what was numbered before and is still to be answered.
+        self._left_over = {number for number in range(len(self.outcomes)) if self.outcomes.state[number] == PENDING}
         self._source = iter(())  # type: Iterator[Task]
         self._ready: deque[Ticket] = deque()
         self._drawn = False
@@ -196,11 +210,11 @@ class Line:
     async def run(self) -> None:
         self._began = self.clock.now()
         self._source = self.plan.tasks()
+        for target in self.route:
+            self.limiter(target).allow(self.policy.max_concurrency)
         if self.engine.writer is not None:
             names = " > ".join(target.name for target in self.route)
-            self._journal = await self.engine.writer.begin_run(
-                self.plan.run_id, self.plan.operation.name, names, self.outcomes.rows
-            )
+            self._journal = await self.engine.writer.begin_run(self.plan.run_id, self.plan.operation.name, names, self.outcomes.rows)
         try:
             await self._work()
         except asyncio.CancelledError:
@@ -295,8 +309,9 @@ class Line:
             number = self._numbers[key] = outcomes.add(key)
             if self.plan.operation.kind == "score":
                 outcomes.rows_of_task[number] = task.rows
-        elif outcomes.state[number] == PENDING and outcomes.task_of_row[task.rows[0]] == number:
-            new = True  # a retry, or a run that was stopped: numbered then, still to be answered
+        elif number in self._left_over:
+            self._left_over.discard(number)
+            new = True
         for row in task.rows:
             if outcomes.task_of_row[row] != number:
                 outcomes.point(row, number)

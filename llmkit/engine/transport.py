@@ -1,7 +1,7 @@
 """The one HTTP session: posts bodies with a target's request template and hands back what came.
 
-No redirects (a 307 would carry prompts to another host), a bound on what a body may grow to (a gzip bomb of 300 KiB inflates to 300 MiB), one
-time limit around sending and reading together (a server that drips a byte a second never trips a per-read one).
+No redirects (a 307 would carry prompts to another host), a bound on what a body may grow to (a gzip bomb of 300 KiB inflates to
+300 MiB), one time limit around sending and reading together (a server that drips a byte a second never trips a per-read one).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from multidict import CIMultiDict
@@ -41,8 +41,8 @@ class Response:
 @dataclass(frozen=True, slots=True)
 class _Address:
     url: URL
-    headers: CIMultiDict[str]
-    proxy: str | None
+    headers: CIMultiDict[str] = field(repr=False)  # hold the key
+    proxy: str | None = field(repr=False)  # may hold a password
 
 
 class Transport:
@@ -106,9 +106,7 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, address) from None
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout
-    ) -> Response:
+    async def _exchange(self, session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout) -> Response:
         async with session.post(
             address.url, data=body, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
         ) as answer:
@@ -121,9 +119,10 @@ class Transport:
             return await answer.read()
         unpack = _unpacker(packing)
         pieces, size = [], 0
-        async for piece in answer.content.iter_chunked(_PIECE):
-            while piece:
-                plain, piece = unpack(piece)
+        async for packed in answer.content.iter_chunked(_PIECE):
+            rest = packed
+            while rest:
+                plain, rest = unpack(rest)
                 size += len(plain)
                 if size > self._max_body:
                     raise ServerFault(f"the answer grew beyond {self._max_body // 2**20} MiB and was dropped", kind="bad_response")

@@ -63,7 +63,7 @@ _STOP_WORDS = frozenset(
     itself just may me might more most must my no nor not now of off on once only or other our out over own same she should so
     some such than that the their theirs them then there these they this those through to too under until up very was we were
     what when where whether which while who whom why will with would you your
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 #: Common enough in documentation to say little of what a text is about, and not so empty as a stop word.
@@ -78,7 +78,7 @@ _COMMON_WORDS = frozenset(
     returns run second see self set sets several show simple size specified start str string strings support supported supports
     take takes text time true try tuple two type types use used useful user uses using usually valid value values want way
     within without work works write
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 _STOP_WEIGHT, _COMMON_WEIGHT = 0.1, 0.5

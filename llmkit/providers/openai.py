@@ -1,4 +1,4 @@
-"""OpenAI's wire format: chat completions, embeddings, and ``/rerank`` in the shape of Cohere and Jina that vLLM, infinity and LiteLLM serve.
+"""OpenAI's wire: chat completions, embeddings, and ``/rerank`` in the shape of Cohere and Jina that vLLM, infinity and LiteLLM serve.
 
 Also spoken by every server that calls itself OpenAI-compatible; what such a vendor does differently is a quirk in its row of
 ``providers.toml``.

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def embed(frame: pd.DataFrame, **options: Any) -> pd.Series:
 
 def gaps(server: Loopback) -> list[float]:
     arrivals = [seen.at for seen in server.seen]
-    return [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(arrivals)]
 
 
 # ------------------------------------------------------------------------------------------------------------- rate limits
@@ -251,7 +252,14 @@ def test_sv02_an_html_error_page_is_one_clean_line(server: Loopback, lab: str) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b'{"choices": [{"message": {"content": "\xff\xfe\xc3\x28"}}]}', b"<html>please log in</html>", b"[]", b'{"choices": []}', b"null"],
+    [
+        b"",
+        b'{"choices": [{"message": {"content": "\xff\xfe\xc3\x28"}}]}',
+        b"<html>please log in</html>",
+        b"[]",
+        b'{"choices": []}',
+        b"null",
+    ],
     ids=["empty", "not utf-8", "html", "array", "no choices", "null"],
 )
 def test_sv05_sv07_sv10_a_200_that_is_no_answer_is_tried_again_and_then_a_row_error(server: Loopback, lab: str, body: bytes) -> None:
@@ -315,7 +323,22 @@ def test_tp03_an_unknown_host_is_said_by_name() -> None:
 def test_tp04_an_untrusted_certificate_ends_the_run_with_the_cure(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=other"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+            "-days",
+            "1",
+            "-subj",
+            "/CN=other",
+        ],
         check=True,
         capture_output=True,
     )
@@ -371,9 +394,7 @@ def test_redirects_are_not_followed_with_a_prompt(server: Loopback, lab: str) ->
         assert elsewhere.requests == 0
 
 
-def test_tp09_a_dead_proxy_is_named_and_loopback_needs_none(
-    server: Loopback, lab: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tp09_a_dead_proxy_is_named_and_loopback_needs_none(server: Loopback, lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:secret@127.0.0.1:9")
     assert chat(rows(1)).notna().all()
     llmkit.add_provider("outside", "http://192.0.2.1/v1", "key")

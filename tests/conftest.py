@@ -1,0 +1,65 @@
+"""Every test begins with an empty environment, an empty cache and a fresh shared session; nothing leaves this computer."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import llmkit
+from llmkit import session
+
+from .loopback import Loopback
+
+_VENDORS = [
+    row
+    for row in tomllib.loads(files("llmkit.catalogue").joinpath("providers.toml").read_text("utf-8")).values()
+    if isinstance(row, dict)
+]
+_VARIABLES = {name for row in _VENDORS for name in (*row["key_env"], *row["base_url_env"])}
+_VARIABLES |= {"OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "REQUEST_METHOD"}
+_PROXIES = {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    for name in (*_VARIABLES, *_PROXIES, *(name.upper() for name in _PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    # A server that happens to run on the developer's machine is nobody's test data.
+    monkeypatch.setitem(llmkit.catalogue.default._toml, "local_ports", [])
+    _forget_session()
+    yield
+    _forget_session()
+
+
+def _forget_session() -> None:
+    if session.default.cache_info().currsize:
+        session.default().close()
+        session.default.cache_clear()
+    llmkit.catalogue.default._added.clear()
+    llmkit.catalogue.default._merged.clear()
+
+
+@pytest.fixture
+def cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the shared session keeps its answers in this test."""
+    monkeypatch.setenv("LLMKIT_CACHE_DIR", str(tmp_path / "answers"))
+    return tmp_path / "answers"
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    """A pretend provider, listening."""
+    with Loopback() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def lab(server: Loopback) -> Loopback:
+    """The same, known to llmkit as ``lab``: ``model="lab/test-chat"``."""
+    llmkit.add_provider("lab", server.url, api_key="test-key-not-real")
+    return server
