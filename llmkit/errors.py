@@ -44,8 +44,8 @@ __all__ = [
     "ServerFault",
     "TimedOut",
     "Truncated",
-    "Unreachable",
     "UnknownModel",
+    "Unreachable",
     "Unsupported",
     "Untrusted",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .catalogue import BUILT_IN
 from .errors import BadInput, ConfigError
 from .frames.columns import matrix_of
 from .frames.pandas_accessor import FrameAccessor
@@ -87,7 +89,7 @@ def embed(
     (2, 64)
     """
     one = isinstance(texts, str)
-    cells = [texts] if one else list(texts)
+    cells = [texts] if one else list(texts) if isinstance(texts, Iterable) else [texts]
     if not all(isinstance(cell, str) and cell.strip() for cell in cells):
         raise BadInput("embed takes a text or a list of texts, none of them empty")
     asked = FrameAccessor(pd.DataFrame({"text": cells}))
@@ -100,7 +102,12 @@ def embed(
 def rerank(
     query: str, documents: Sequence[str], *, top_k: int | None = None, model: Any = None, cache: Any = "use", timeout: float = 180.0
 ) -> pd.DataFrame:
-    """Order documents by how well they answer a query: a frame of ``document`` and ``score``, best first; its index is the place in the list.
+    """Order documents by how well they answer a query.
+
+    Returns
+    -------
+    DataFrame
+        ``document`` and ``score``, best first; the index is the place in the list.
 
     Examples
     --------
@@ -108,10 +115,10 @@ def rerank(
     >>> llmkit.rerank("parcel", ["red apple", "late parcel"], model="local/bm25").index.tolist()
     [1, 0]
     """
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        raise BadInput(f"rerank takes a list of documents, not one {type(documents).__name__}")
     asked = FrameAccessor(pd.DataFrame({"document": list(documents)}))
-    ranked: pd.DataFrame = asked.rerank(
-        query, on="document", top_k=top_k, model=model, cache=cache, on_error="raise", timeout=timeout
-    )
+    ranked: pd.DataFrame = asked.rerank(query, on="document", top_k=top_k, model=model, cache=cache, on_error="raise", timeout=timeout)
     return ranked
 
 
@@ -177,16 +184,20 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None) -> None:
     key : str or callable, optional
         The key, or a function that returns the one of the moment. Without it you are asked with getpass.
     """
+    session = default()
+    if session.catalogue.provider(provider) is None:
+        raise session.catalogue.unknown(provider, str(provider))
     if key is None:
         from getpass import getpass
 
         try:
             key = getpass(f"API key for {provider}: ")
         except Exception as error:  # getpass raises what its front end raises: no stdin in papermill, nbclient, ...
-            raise ConfigError(
-                f'nobody can be asked here ({type(error).__name__}); call llmkit.set_key("{provider}", key)'
-            ) from None
-    default().set_key(provider, key)
+            raise ConfigError(f'nobody can be asked here ({type(error).__name__}); call llmkit.set_key("{provider}", key)') from None
+    if not callable(key) and (not isinstance(key, str) or not key.strip()):
+        what = "empty" if isinstance(key, str) else f"of type {type(key).__name__}"
+        raise ConfigError(f"the key for {provider} is {what}; give it as a text, or as a function that returns one")
+    session.set_key(provider, key)
 
 
 def limit(name: str, *, rpm: float | None = None, tpm: float | None = None, max_concurrency: int | None = None) -> None:
@@ -201,10 +212,19 @@ def limit(name: str, *, rpm: float | None = None, tpm: float | None = None, max_
     max_concurrency : int, optional
         Requests in flight.
     """
-    for what, value in (("rpm", rpm), ("tpm", tpm), ("max_concurrency", max_concurrency)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{what} must be more than 0, not {value!r}")
-    default().limit(name, rpm=rpm, tpm=tpm, max_concurrency=max_concurrency)
+    given = {what: value for what, value in (("rpm", rpm), ("tpm", tpm), ("max_concurrency", max_concurrency)) if value is not None}
+    if not given:
+        raise ConfigError("say which limit: rpm=..., tpm=... or max_concurrency=...")
+    for what, value in given.items():
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value > 0:
+            raise ConfigError(f"{what} is a number of more than 0, not {value!r}")
+    if max_concurrency is not None and not isinstance(max_concurrency, numbers.Integral):
+        raise ConfigError(f"max_concurrency is a whole number of requests, not {max_concurrency!r}")
+    session = default()
+    provider = str(name).partition("/")[0]
+    if provider not in session.catalogue.provider_names():
+        raise session.catalogue.unknown(name, provider)
+    session.limit(name, rpm=rpm, tpm=tpm, max_concurrency=max_concurrency)
 
 
 def add_provider(
@@ -235,6 +255,13 @@ def add_provider(
     """
     if embed_encoding not in ("float", "base64"):
         raise ConfigError(f'embed_encoding is "float" or "base64", not {embed_encoding!r}')
+    if not isinstance(embed_batch, int) or embed_batch < 1:
+        raise ConfigError(f"embed_batch is a number of texts, at least 1, not {embed_batch!r}")
+    for what, value in (("name", name), ("base_url", base_url)):
+        if not isinstance(value, str):
+            raise ConfigError(f"a provider's {what} is a text, not {value!r}")
+    if name in BUILT_IN:
+        raise ConfigError(f'"{name}" is built into llmkit; choose another name for your server')
     default().add_provider(name, base_url, api_key, protocol, {"embed_encoding": embed_encoding, "embed_batch": embed_batch})
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -150,6 +151,14 @@ class Run(Generic[T]):
             error = self.outcomes.errors[first]
             error.add_note(self._kept())
             raise error
+        if stopped is None and self.outcomes.errors and not self.outcomes.done:
+            kinds = Counter(error.kind for error in self.outcomes.errors.values())
+            example = self.outcomes.errors[min(self.outcomes.errors)]
+            warnings.warn(
+                f"llmkit: no row got an answer ({', '.join(f'{count} x {kind}' for kind, count in kinds.most_common(3))}), e.g. {example}. "
+                "See llmkit.last().errors()",
+                stacklevel=3,
+            )
         if isinstance(stopped, BudgetReached):
             warnings.warn(f"{stopped}. {self._kept()}", stacklevel=3)
         if self.owed:

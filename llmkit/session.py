@@ -219,7 +219,8 @@ class Session:
 
     def target(self, name: Any, operation: str) -> Target:
         if not isinstance(name, str) or not name.strip():
-            raise UnknownModel(f'a model is named by a string such as "openai/gpt-4.1-mini", not {type(name).__name__}')
+            what = "an empty one" if isinstance(name, str) else type(name).__name__
+            raise UnknownModel(f'a model is named by a string such as "openai/gpt-4.1-mini", not {what}')
         provider, model = self._found(name.strip(), operation)
         adapter = _adapter(provider.protocol)
         codec = adapter.codecs.get(operation)
@@ -232,12 +233,14 @@ class Session:
     def _secret(self, provider: Provider) -> Secret | None:
         secret = self.settings.key(provider)
         if secret is None and not provider.key_optional:
-            variable = provider.key_env[0] if provider.key_env else f"{provider.name.upper()}_API_KEY"
-            raise MissingKey(f'no key for "{provider.name}". Set {variable} or call llmkit.set_key("{provider.name}")')
+            way = f"Set {provider.key_env[0]} or call" if provider.key_env else "Call"
+            raise MissingKey(f'no key for "{provider.name}". {way} llmkit.set_key("{provider.name}")')
         return secret
 
     def _found(self, name: str, operation: str) -> tuple[Provider, Model]:
         first, slash, rest = name.partition("/")
+        if slash and not rest:
+            raise UnknownModel(f'"{name}" names a provider and no model; write it as "{first}/<model>"')
         if slash and first in catalogue.BUILT_IN:
             return _built_in(first, rest)
         provider = self.catalogue.provider(first) if slash else None
@@ -275,10 +278,13 @@ class Session:
         policy: Policy,
     ) -> Plan:
         if policy.max_cost is not None:
-            unpriced = [target.name for target in route if target.model.price.input is None]
+            writes = operation.kind == "text"
+            unpriced = [
+                target.name for target in route if target.model.price.input is None or (writes and target.model.price.output is None)
+            ]
             if unpriced:
                 raise ConfigError(
-                    f"max_cost needs a price, and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
+                    f"max_cost needs a price for input{' and output' if writes else ''}, and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
                     '{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}}]})'
                 )
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)

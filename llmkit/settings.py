@@ -37,7 +37,7 @@ class Settings:
         if key is None:
             self._keys.pop(provider, None)
         else:
-            self._keys[provider] = Secret(key.strip() if isinstance(key, str) else key)
+            self._keys[provider] = Secret(_header(key, f"the key for {provider}") if isinstance(key, str) else key)
 
     def key(self, provider: Provider) -> Secret | None:
         """The provider's key, or ``None``."""
@@ -46,7 +46,7 @@ class Settings:
         for name in provider.key_env:
             value = self._environ.get(name, "").strip()
             if value:
-                return Secret(value, f"environment variable {name}")
+                return Secret(_header(value, f"the key in {name}"), f"environment variable {name}")
         return None
 
     def addressed(self, provider: Provider) -> Provider:
@@ -95,6 +95,14 @@ class Settings:
         return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
+def _header(key: str, which: str) -> str:
+    """The key as it travels in a header; what cannot was copied with something that is no part of it."""
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"{which} holds characters that no key has (a line break, an accent, a bullet); copy it again")
+    return key
+
+
 def is_loopback(url: str) -> bool:
     """Whether an address is this computer's."""
     host = urlsplit(url).hostname or ""
@@ -115,7 +123,7 @@ def _completed(value: str, default: str) -> str:
     usual = urlsplit(default)
     parts = urlsplit(value if "://" in value else f"http://{value}")
     host = parts.hostname or "127.0.0.1"
-    if host in ("0.0.0.0", "::"):  # what a server listens on, not where it is reached
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - what a server listens on, not where it is reached
         host = "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     port = parts.port or (usual.port if "://" not in value or parts.scheme == "http" else None)

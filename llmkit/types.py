@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from .errors import LLMError
+from .errors import LLMError, MissingKey
 
 __all__ = [
     "Attempt",
@@ -54,7 +54,16 @@ class Secret:
 
     def reveal(self) -> str:
         value = self._value
-        return value if isinstance(value, str) else value()
+        if isinstance(value, str):
+            return value
+        try:
+            key = value()
+        except Exception as error:
+            # Not chained: what a caller's function raises may hold what it was about to return.
+            raise MissingKey(f"the function that gives the key raised {type(error).__name__}") from None
+        if not isinstance(key, str) or not key.strip():
+            raise MissingKey(f"the function that gives the key returned {type(key).__name__}, not a key")
+        return key.strip()
 
     @property
     def rotates(self) -> bool:

@@ -15,9 +15,7 @@ from llmkit import session
 from .loopback import Loopback
 
 _VENDORS = [
-    row
-    for row in tomllib.loads(files("llmkit.catalogue").joinpath("providers.toml").read_text("utf-8")).values()
-    if isinstance(row, dict)
+    row for row in tomllib.loads(files("llmkit.catalogue").joinpath("providers.toml").read_text("utf-8")).values() if isinstance(row, dict)
 ]
 _VARIABLES = {name for row in _VENDORS for name in (*row["key_env"], *row["base_url_env"])}
 _VARIABLES |= {"OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "REQUEST_METHOD"}

@@ -95,9 +95,7 @@ def test_a_fresh_process_prints_nothing_warns_of_nothing_and_finds_the_same_rows
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "TERM": "xterm"}
         environment.pop("DISPLAY", None)
-        done = subprocess.run(
-            [sys.executable, "-W", "always", "-c", script], env=environment, capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run([sys.executable, "-W", "always", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         lines = done.stdout.splitlines()

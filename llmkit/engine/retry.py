@@ -17,6 +17,7 @@ from ..errors import (
     BatchTooLarge,
     Busy,
     ConnectionLost,
+    ContextTooLong,
     LLMError,
     Overloaded,
     RequestError,
@@ -105,6 +106,8 @@ async def serve(batch: Sequence[Ticket], line: Line) -> None:
                     last = None
                     break
                 last = (error, target)
+                if isinstance(error, ContextTooLong):
+                    continue  # the next model of the route may have the room
                 break
             except AccessError as error:
                 line.close_target(target, error)

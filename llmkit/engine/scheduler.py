@@ -58,6 +58,8 @@ class Plan:
     route: Sequence[Target]
     policy: Policy
     outcomes: Outcomes
+    #: How often it was begun: a retry is a line of its own in the journal.
+    begun: int = 0
 
 
 class Account:
@@ -214,7 +216,9 @@ class Line:
             self.limiter(target).allow(self.policy.max_concurrency)
         if self.engine.writer is not None:
             names = " > ".join(target.name for target in self.route)
-            self._journal = await self.engine.writer.begin_run(self.plan.run_id, self.plan.operation.name, names, self.outcomes.rows)
+            self.plan.begun += 1
+            run_id = self.plan.run_id if self.plan.begun == 1 else f"{self.plan.run_id}.{self.plan.begun}"
+            self._journal = await self.engine.writer.begin_run(run_id, self.plan.operation.name, names, self.outcomes.rows)
         try:
             await self._work()
         except asyncio.CancelledError:
@@ -502,6 +506,8 @@ class Line:
     def _signed(self, error: LLMError, requests: Sequence[Any], target: Target) -> LLMError:
         """Say who refused, and make sure that no piece of a prompt travels in the message."""
         error.provider = error.provider or target.provider.name
+        error.message = error.message.replace("llmkit.set_key(...)", f'llmkit.set_key("{target.provider.name}")')
+        error.args = (error.message,)
         error.model = error.model or target.model.name
         if error.status is not None and repeats(error.message, _texts(requests)):
             error.message = f"{error.message.split(' (')[0]} (the provider's words are left out: they repeat the prompt)"

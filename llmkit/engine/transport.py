@@ -7,6 +7,7 @@ No redirects (a 307 would carry prompts to another host), a bound on what a body
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
 import time
@@ -107,8 +108,10 @@ class Transport:
             raise _translated(error, address) from None
 
     async def _exchange(self, session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout) -> Response:
+        # aiohttp warns of bytes beyond a megabyte that are handed over at once; as a file they are sent in pieces.
+        data: bytes | io.BytesIO = body if len(body) <= 2**20 else io.BytesIO(body)
         async with session.post(
-            address.url, data=body, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
+            address.url, data=data, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
         ) as answer:
             return Response(answer.status, answer.headers, await self._read(answer))
 

@@ -24,7 +24,7 @@ from ..errors import BadInput, LLMError
 from ..outcomes import MISSING, Outcomes
 from ..run import Run
 
-__all__ = ["ColumnShape", "DetailShape", "FrameTable", "TEXT", "matrix_of", "one_column", "vector_dtype"]
+__all__ = ["TEXT", "ColumnShape", "DetailShape", "FrameTable", "matrix_of", "one_column", "vector_dtype"]
 
 #: What chat's column is: pandas' own string dtype, Arrow-backed.
 TEXT: Any = "str" if int(pd.__version__.split(".")[0]) >= 3 else pd.StringDtype("pyarrow")
@@ -82,6 +82,8 @@ def one_column(frame: pd.DataFrame, column: Any) -> pd.Series[Any]:
         names = {str(name): name for name in frame.columns}
         near = get_close_matches(str(column), names, 1, 0.6)
         hint = f"Did you mean {names[near[0]]!r}?" if near else _listing(list(frame.columns))
+        if isinstance(column, tuple) and not several:
+            hint = f"Several columns are given as a list: {list(column)!r}"
         raise BadInput(f"no column {column!r}. {hint}")
     if count > 1:
         raise BadInput(f"{count} columns are named {column!r}; rename them so that the name means one")
@@ -101,7 +103,7 @@ def _reader(series: pd.Series[Any], name: Any) -> Callable[[int, int], list[str 
     dtype = series.dtype
     if isinstance(dtype, pd.StringDtype):
         return lambda start, stop: _null_to_none(series.iloc[start:stop].tolist())
-    if dtype == object or isinstance(dtype, pd.CategoricalDtype | pd.ArrowDtype):
+    if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype | pd.ArrowDtype):
         _refuse_bytes(series, name)
     elif not (
         pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype)
@@ -123,7 +125,7 @@ def _null_to_none(cells: list[Any]) -> list[str | None]:
 def _refuse_bytes(series: pd.Series[Any], name: Any) -> None:
     dtype = series.dtype
     if isinstance(dtype, pd.ArrowDtype):
-        values = series.tolist() if pa.types.is_nested(dtype.pyarrow_dtype) else ()
+        values: Any = series.tolist() if pa.types.is_nested(dtype.pyarrow_dtype) else ()
         kinds = {bytes} if _is_binary(dtype.pyarrow_dtype) else set(map(type, values))
     else:
         values = series.cat.categories if isinstance(dtype, pd.CategoricalDtype) else series.to_numpy()
@@ -138,9 +140,7 @@ def _refuse_bytes(series: pd.Series[Any], name: Any) -> None:
                 _refuse_what_is_no_json(cell, name)
     odd = [kind.__name__ for kind in kinds if not _readable(kind)]
     if odd:
-        raise BadInput(
-            f"column {name!r} holds {odd[0]} objects, which have no text of their own; convert them, e.g. with .map(str)"
-        )
+        raise BadInput(f"column {name!r} holds {odd[0]} objects, which have no text of their own; convert them, e.g. with .map(str)")
 
 
 def _refuse_what_is_no_json(cell: Any, name: Any) -> None:
@@ -182,6 +182,8 @@ def as_text(cell: Any) -> str | None:
         if cell != cell:
             return None
         return repr(float(cell)) if isinstance(cell, float) else str(cell)
+    if isinstance(cell, decimal.Decimal) and cell.is_nan():
+        return None
     if isinstance(cell, bool | np.bool_):
         return "true" if cell else "false"
     if isinstance(cell, pd.Timestamp | datetime.datetime | datetime.date | datetime.time):
@@ -367,19 +369,14 @@ class DetailShape(ColumnShape):
             return None if found is None else str(found)
 
         names = each(lambda task: run.targets[outcomes.target[task]] if outcomes.target[task] >= 0 else None)
-        errors = [
-            error(task) if task >= 0 else (str(outcomes.stopped) if task != MISSING and outcomes.stopped else None)
-            for task in tasks
-        ]
+        errors = [error(task) if task >= 0 else (str(outcomes.stopped) if task != MISSING and outcomes.stopped else None) for task in tasks]
         columns = {
             "value": self.column(outcomes),
             "error": pd.array(errors, dtype=TEXT),
             "model": pd.array([name and name.partition("/")[2] for name in names], dtype=TEXT),
             "provider": pd.array([name and name.partition("/")[0] for name in names], dtype=TEXT),
             "source": pd.array(each(source), dtype=TEXT),
-            "finish": pd.array(
-                each(lambda task: outcomes.at(task, run.targets).reply and outcomes.finish.get(task, "stop")), dtype=TEXT
-            ),
+            "finish": pd.array(each(lambda task: outcomes.at(task, run.targets).reply and outcomes.finish.get(task, "stop")), dtype=TEXT),
             "attempts": pd.array(each(lambda task: outcomes.attempts[task]), dtype="Int64"),
             "seconds": pd.array(each(lambda task: outcomes.seconds[task]), dtype="Float64"),
             "input_tokens": pd.array(each(lambda task: outcomes.input[task]), dtype="Int64"),

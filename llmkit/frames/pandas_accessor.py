@@ -14,12 +14,11 @@ from ..errors import BadInput, ConfigError
 from ..operations.chat import CHAT
 from ..operations.embed import EMBED
 from ..operations.rerank import MOST_DOCUMENTS, RERANK
-from ..outcomes import Outcomes
 from ..run import Run
 from ..session import Session, default
 from ..types import Operation, Policy, Task
 from .columns import ColumnShape, DetailShape, FrameTable, matrix_of, one_column
-from .ranking import Ranked, best_rows, normalised
+from .ranking import Ranked, best_rows, normalised, scored
 
 __all__ = ["FrameAccessor", "SeriesAccessor", "register"]
 
@@ -54,6 +53,8 @@ class _Accessor:
     ) -> Any:
         session = self._session
         tasks(table, **arguments)  # arguments are checked here; nothing is drawn yet
+        if operation is EMBED:
+            shape.dimensions = arguments["options"].get("dimensions")
         if not len(table):
             return _nothing(operation, shape, wait, session, policy, dry_run)
         note = ""
@@ -63,7 +64,7 @@ class _Accessor:
         if operation is RERANK:
             arguments = {**arguments, "at_once": None if route[0].provider.name == "local" else MOST_DOCUMENTS}
         if operation is EMBED:
-            shape.dimensions = arguments["options"].get("dimensions") or route[0].model.dimensions
+            shape.dimensions = shape.dimensions or route[0].model.dimensions
         plan = session.plan(operation, len(table), lambda: tasks(table, **arguments), route, policy)
         if dry_run:
             return session.estimate(plan)
@@ -205,8 +206,8 @@ class FrameAccessor(_Accessor):
         """Ask a chat model once per row.
 
         A row becomes one prompt: ``prompt`` with every ``{column}`` replaced by the row's cell. Only bare column names are replaced; other
-        braces, such as JSON, stay; ``{{column}}`` gives literal braces. With ``on`` the prompt is an instruction instead, and the named columns are
-        sent beside it as delimited, labelled data.
+        braces, such as JSON, stay; ``{{column}}`` gives literal braces. With ``on`` the prompt is an instruction instead, and the named
+        columns are sent beside it as delimited, labelled data, which lowers the risk that a cell is obeyed and cannot rule it out.
 
         Parameters
         ----------
@@ -326,6 +327,7 @@ class FrameAccessor(_Accessor):
         Series
             One float32 vector of shape (dimensions,) per row, dtype ``ArrowDtype(list_(float32, dimensions))``, on the frame's own index.
             ``series.llm.matrix()`` is the (n, dimensions) array behind it. Rows that failed are missing; see ``llmkit.last().errors()``.
+            A Parquet file with such a column is read with ``pd.read_parquet(path, dtype_backend="pyarrow")`` (pandas-dev/pandas#59738).
 
         Raises
         ------
@@ -343,9 +345,8 @@ class FrameAccessor(_Accessor):
         policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
         table.check([on])
         arguments = {"on": on, "options": _options(dimensions=dimensions)}
-        shape = (DetailShape if detail else _Remembering)(self._frame.index, "vector", "embedding")
-        if isinstance(shape, _Remembering):
-            shape.session = self._session
+        shape = (_RememberingDetail if detail else _Remembering)(self._frame.index, "vector", "embedding")
+        shape.session = self._session
         return self._run(
             EMBED, table, EMBED.tasks, arguments, shape,
             model=model, fallback=fallback, policy=policy, dry_run=dry_run, show_progress=show_progress, wait=wait,
@@ -429,8 +430,8 @@ class FrameAccessor(_Accessor):
         top_k : int
             Rows to return.
         model : str, optional
-            The model that made the vectors. By default the one that this session last embedded such a column with, else the
-            session's embedding model.
+            The model that made the vectors. By default the one that made vectors of this length in this session, which must not
+            be several; else the session's embedding model.
         cache : {"use", "refresh", "off"}
             As in ``chat``, for the query's own vector.
 
@@ -455,13 +456,17 @@ class FrameAccessor(_Accessor):
         """
         if not isinstance(query, str) or not query.strip():
             raise BadInput("search needs a query: the first argument is empty")
-        if top_k is None or (top_k := _rows("top_k", top_k, 1)) is None:
-            raise ConfigError("top_k is a number of rows, at least 1, not None")
+        best = _rows("top_k", top_k, 1) or len(self._frame)
         column = one_column(self._frame, on)
         if not len(self._frame):
-            return self._frame.assign(score=np.empty(0))
+            return scored(self._frame, np.empty(0, dtype=np.intp), np.empty(0))
         matrix = matrix_of(column)
         model = model or self._session.embedded_with.get(matrix.shape[1])
+        if isinstance(model, str) and _OR in model:
+            raise BadInput(
+                f"vectors of {matrix.shape[1]} numbers were made with {model} in this session: "
+                f"name the model that made column {on!r} with model=..."
+            )
         asked = pd.DataFrame({"query": [query]})
         vector = matrix_of(
             FrameAccessor(asked, self._own_session).embed(
@@ -479,8 +484,8 @@ class FrameAccessor(_Accessor):
                 f"column {on!r} holds vectors of {matrix.shape[1]} numbers, and {made_by} makes {len(vector)}: "
                 "name the model that made the column with model=..."
             )
-        rows, scores = best_rows(matrix, vector, top_k)
-        return self._frame.iloc[rows].assign(score=scores)
+        rows, scores = best_rows(matrix, vector, best)
+        return scored(self._frame, rows, scores)
 
     def _asked_dimensions(self, model: Any, width: int) -> int | None:
         """Local lexical vectors and shortened ones are made at the length that the column has."""
@@ -569,7 +574,6 @@ class FrameAccessor(_Accessor):
         with np.errstate(invalid="ignore"):
             margin = np.where(missing, np.nan, order[:, -1] - order[:, -2])
         return pd.DataFrame({"value": value.array, "score": score, "margin": margin}, index=self._frame.index)
-
 
     def _unclassified(self, dtype: pd.CategoricalDtype, detail: bool) -> Any:
         length = len(self._frame)
@@ -750,20 +754,31 @@ class SeriesAccessor(_Accessor):
         return matrix_of(self._series)
 
 
+_OR = " or "
+
+
 class _Remembering(ColumnShape):
-    """Notes which model made vectors of this length, so that ``search`` embeds its query the same way."""
+    """Notes which models made vectors of a length, so that ``search`` embeds its query the same way."""
 
     session: Session | None = None
 
     def result(self, run: Run[Any]) -> Any:
-        if self.session is not None and run.outcomes.matrix is not None:
-            self.session.embedded_with[run.outcomes.matrix.shape[1]] = run.targets[0]
+        matrix = run.outcomes.matrix
+        if self.session is not None and matrix is not None:
+            known = self.session.embedded_with.get(matrix.shape[1], "")
+            served = {run.targets[target] for target in set(run.outcomes.target) if target >= 0}
+            models = dict.fromkeys([*(known.split(_OR) if known else ()), *sorted(served)])
+            self.session.embedded_with[matrix.shape[1]] = _OR.join(models)
         return super().result(run)
+
+
+class _RememberingDetail(_Remembering, DetailShape):
+    """The same, where the result is a detail frame."""
 
 
 def _factorized(texts: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[Any]]:
     """For each row the place of its text among the different ones; -1 where it is missing."""
-    if texts.dtype == object:
+    if pd.api.types.is_object_dtype(texts.dtype):
         texts = texts.map(lambda cell: cell if isinstance(cell, str) else _hashable(cell))
     codes, different = pd.factorize(texts)
     return codes, list(different)

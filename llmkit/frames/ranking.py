@@ -12,7 +12,7 @@ import pandas as pd
 from ..run import Run
 from .columns import ColumnShape
 
-__all__ = ["Ranked", "best_rows", "normalised"]
+__all__ = ["Ranked", "best_rows", "normalised", "scored"]
 
 #: Rows compared at a time: a million vectors need no second matrix of their size.
 _BLOCK = 16_384
@@ -49,7 +49,7 @@ class Ranked(ColumnShape):
             if unscored > blank:
                 warnings.warn(f"the reranker left {unscored - blank} documents without a score; they stand last", stacklevel=4)
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self._top_k]
-        return self._frame.iloc[order].assign(score=scores[order])
+        return scored(self._frame, order, scores[order])
 
     def errors(self, run: Run[Any]) -> pd.DataFrame:
         """One line per row of the frame whose text got no score because its request failed."""
@@ -62,6 +62,14 @@ class Ranked(ColumnShape):
         found.insert(0, "row", rows)
         found["index"] = [self._frame.index[row] for row in rows]
         return found
+
+
+def scored(frame: pd.DataFrame, order: npt.NDArray[np.intp], scores: npt.NDArray[np.float64]) -> pd.DataFrame:
+    """These rows of the frame, in this order, with a column ``score``."""
+    rows = frame.iloc[order].copy()
+    levels = frame.columns.nlevels
+    rows["score" if levels == 1 else ("score", *[""] * (levels - 1))] = scores
+    return rows
 
 
 def normalised(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -299,8 +299,10 @@ def _stamp(directory: str) -> str:
 def _model(kind: str, name: str, load: Callable[[str], Any]) -> tuple[Any, threading.Lock]:
     """The loaded model and the lock under which it computes: one batch at a time, as these libraries use all cores for one."""
     directory = _directory(name)
-    if directory is None and (name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") > 1):
-        raise UnknownModel(f"there is no directory {name!r}: a model of this computer is named local/<directory>")
+    if directory is None and (name.startswith((".", "~", os.sep)) or "\\" in name or name.count("/") != 1):
+        raise UnknownModel(
+            f"there is no directory {name!r}, and a hub's models are named owner/name: write local/<directory> or local/<owner>/<name>"
+        )
     place = directory or name
     with _lock:
         if (kind, place) not in _loaded:

@@ -1,0 +1,275 @@
+"""The rows of providers.toml and models.json, and how they are found."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import llmkit
+from llmkit.catalogue import Catalogue
+from llmkit.settings import is_loopback
+from llmkit.types import Model, Price, Provider
+
+SHIPPED = Catalogue()
+VENDORS = {name: row for name, row in SHIPPED._toml.items() if isinstance(row, dict)}
+MODELS = SHIPPED._json["models"]
+
+QUIRKS: dict[str, Any] = {
+    "embed_encoding": lambda value: value in ("float", "base64"),
+    "embed_batch": lambda value: type(value) is int and value > 0,
+    "embed_batch_tokens": lambda value: type(value) is int and value > 0,
+    "token_limit_field": lambda value: value in ("max_tokens", "max_completion_tokens"),
+    "request_limit_window": lambda value: value in ("minute", "day"),
+}
+FIELDS = {"protocol", "base_url", "key_env", "base_url_env", "key_optional", "port", "status"}
+FIELDS |= {"retired", "successor", "console", "docs", "quirks"}
+
+every_vendor = pytest.mark.parametrize(("name", "row"), VENDORS.items(), ids=VENDORS)
+every_model = pytest.mark.parametrize("row", MODELS, ids=lambda row: f"{row['provider']}/{row['name']}")
+
+# --------------------------------------------------------------------------------------------------------------- providers
+
+
+def test_vendors_stand_in_alphabetical_order() -> None:
+    assert list(VENDORS) == sorted(VENDORS)
+
+
+@every_vendor
+def test_a_vendor_has_only_fields_that_are_described(name: str, row: dict[str, Any]) -> None:
+    assert set(row) <= FIELDS
+    assert {"protocol", "base_url", "key_env", "base_url_env", "key_optional", "status"} <= set(row)
+
+
+@every_vendor
+def test_a_vendor_has_only_quirks_that_are_known(name: str, row: dict[str, Any]) -> None:
+    for quirk, value in row.get("quirks", {}).items():
+        assert QUIRKS[quirk](value), quirk
+
+
+@every_vendor
+def test_a_vendor_is_reached_by_https_or_is_this_computer(name: str, row: dict[str, Any]) -> None:
+    url = row["base_url"]
+    assert url.startswith("https://") or is_loopback(url) or (url == "" and row["status"] == "retired")
+    assert not url.endswith("/")
+    assert urlsplit(url).query == ""
+
+
+@every_vendor
+def test_a_vendor_names_the_variables_that_may_hold_its_key(name: str, row: dict[str, Any]) -> None:
+    assert row["key_env"]
+    for variable in (*row["key_env"], *row["base_url_env"]):
+        assert variable.isupper()
+        assert variable.isidentifier()
+
+
+@every_vendor
+def test_only_a_server_on_this_computer_needs_no_key(name: str, row: dict[str, Any]) -> None:
+    assert row["key_optional"] is is_loopback(row["base_url"])
+    assert ("port" in row) is is_loopback(row["base_url"])
+
+
+@every_vendor
+def test_a_retired_vendor_says_when_and_what_instead(name: str, row: dict[str, Any]) -> None:
+    assert row["status"] in ("alive", "retired")
+    assert ("retired" in row) is (row["status"] == "retired")
+    if row["status"] == "retired":
+        datetime.date.fromisoformat(row["retired"][:10])
+        assert row.get("successor", "openai") in VENDORS
+
+
+@every_vendor
+def test_a_vendors_pages_are_reached_by_https(name: str, row: dict[str, Any]) -> None:
+    assert all(row[page] == "" or row[page].startswith("https://") for page in ("console", "docs"))
+
+
+@every_vendor
+def test_a_vendor_speaks_a_wire_format_that_there_is(name: str, row: dict[str, Any]) -> None:
+    __import__(f"llmkit.providers.{row['protocol']}")
+
+
+def test_a_port_belongs_to_one_vendor_and_is_looked_at() -> None:
+    ports = [row["port"] for row in VENDORS.values() if "port" in row]
+    assert len(set(ports)) == len(ports)
+    assert set(ports) <= {row["port"] for row in SHIPPED.local_ports}
+    assert all(row["base_url"].endswith(f":{row['port']}/v1") for row in VENDORS.values() if "port" in row)
+
+
+def test_a_vendor_becomes_a_provider_with_all_of_its_row() -> None:
+    mistral = SHIPPED.provider("mistral")
+    assert mistral is not None
+    assert mistral.key_env == ("MISTRAL_API_KEY",)
+    assert mistral.quirks["embed_batch_tokens"] == 16000
+
+
+# ------------------------------------------------------------------------------------------------------------------ models
+
+
+@every_model
+def test_a_model_belongs_to_a_vendor_that_is_alive(row: dict[str, Any]) -> None:
+    assert VENDORS[row["provider"]]["status"] == "alive"
+
+
+@every_model
+def test_a_model_does_operations_that_there_are(row: dict[str, Any]) -> None:
+    assert row["operations"]
+    assert set(row["operations"]) <= {"chat", "embed", "rerank"}
+
+
+@every_model
+def test_a_price_is_unknown_or_no_less_than_nothing(row: dict[str, Any]) -> None:
+    assert set(row["price"]) == {"input", "cached_input", "output"}
+    for value in row["price"].values():
+        assert value is None or (isinstance(value, int | float) and 0 <= value < 1000)
+
+
+@every_model
+def test_windows_and_lengths_are_whole_and_positive_or_unknown(row: dict[str, Any]) -> None:
+    for name in ("context_window", "output_limit", "dimensions"):
+        assert row[name] is None or (type(row[name]) is int and row[name] > 0)
+
+
+@every_model
+def test_only_what_embeds_has_a_length_of_vectors(row: dict[str, Any]) -> None:
+    assert row["dimensions"] is None or "embed" in row["operations"]
+
+
+@every_model
+def test_the_day_a_model_ends_is_a_day(row: dict[str, Any]) -> None:
+    if row["deprecated"] is not None:
+        datetime.date.fromisoformat(row["deprecated"])
+
+
+@every_model
+def test_a_row_has_the_fields_of_a_model_and_no_others(row: dict[str, Any]) -> None:
+    assert set(row) == set(Model.__dataclass_fields__)
+
+
+def test_a_model_has_one_row() -> None:
+    names = [(row["provider"], row["name"]) for row in MODELS]
+    assert len(set(names)) == len(names)
+
+
+def test_an_alias_means_one_model_of_a_provider() -> None:
+    pairs = [(row["provider"], name) for row in MODELS for name in {row["name"], *row["aliases"]}]
+    assert [pair for pair in set(pairs) if pairs.count(pair) > 1] == []
+
+
+@pytest.mark.parametrize("operation", ["chat", "embed"])
+def test_every_name_in_the_order_of_preference_is_a_model_that_does_it(operation: str) -> None:
+    assert len(SHIPPED.priority(operation)) == len(set(SHIPPED.priority(operation))) > 5
+    for name in SHIPPED.priority(operation):
+        assert any(operation in model.operations for model in SHIPPED.named(name)), name
+
+
+def test_no_order_of_preference_is_no_error() -> None:
+    assert SHIPPED.priority("rerank") == []
+
+
+# ----------------------------------------------------------------------------------------------------------------- looking
+
+
+def test_a_model_that_no_row_knows_is_made_of_its_name() -> None:
+    model = SHIPPED.model("openai", "gpt-of-tomorrow")
+    assert (str(model), model.price, model.context_window, model.operations) == ("openai/gpt-of-tomorrow", Price(), None, ())
+
+
+def test_a_canonical_name_is_found_at_every_provider_that_has_it() -> None:
+    providers = [model.provider for model in SHIPPED.named("gpt-oss-120b")]
+    assert {"cerebras", "groq", "openrouter"} <= set(providers)
+    assert providers == sorted(providers)
+
+
+def test_a_name_that_nobody_has_is_found_nowhere() -> None:
+    assert SHIPPED.named("no-such-model") == []
+
+
+def test_a_provider_that_is_added_goes_before_one_that_is_shipped() -> None:
+    catalogue = Catalogue()
+    catalogue.add(Provider("openai", "http://127.0.0.1:9/v1"))
+    found = catalogue.provider("openai")
+    assert found is not None
+    assert found.base_url == "http://127.0.0.1:9/v1"
+    assert catalogue.provider_names().count("openai") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("gpt-4.1-mimi", "openai/gpt-4.1-mini"), ("text-embeding-3-small", "openai/text-embedding-3-small")]
+)
+def test_a_misspelt_model_is_told_the_nearest(name: str, near: str) -> None:
+    assert near in str(SHIPPED.unknown(name))
+
+
+def test_a_name_like_no_other_is_told_no_nearest() -> None:
+    assert "Did you mean" not in str(SHIPPED.unknown("zzzzzzzz"))
+
+
+def test_a_misspelt_provider_is_told_the_nearest_and_all() -> None:
+    message = str(SHIPPED.unknown("mistrall/x", "mistrall"))
+    assert 'Did you mean "mistral"?' in message
+    assert "add_provider" in message
+
+
+# ----------------------------------------------------------------------------------------------------------------- merging
+
+
+def test_what_is_merged_wins_over_what_is_shipped() -> None:
+    catalogue = Catalogue()
+    catalogue.merge([{"provider": "openai", "name": "gpt-4.1-mini", "price": {"input": 7.0, "output": 8.0}}])
+    assert catalogue.model("openai", "gpt-4.1-mini").price.input == 7.0
+
+
+def test_what_a_row_does_not_say_stays_as_it_was_known() -> None:
+    catalogue = Catalogue()
+    known = catalogue.model("openai", "gpt-4.1-mini")
+    catalogue.merge([{"provider": "openai", "name": "gpt-4.1-mini", "price": {"input": 7.0}}])
+    merged = catalogue.model("openai", "gpt-4.1-mini")
+    assert (merged.context_window, merged.operations, merged.aliases) == (known.context_window, known.operations, known.aliases)
+    assert (merged.price.input, merged.price.output) == (7.0, known.price.output)
+
+
+def test_a_second_merge_adds_to_the_first() -> None:
+    catalogue = Catalogue()
+    catalogue.merge([{"provider": "lab", "name": "x", "price": {"input": 1.0}}])
+    catalogue.merge([{"provider": "lab", "name": "x", "context_window": 100}])
+    assert catalogue.model("lab", "x") == Model("lab", "x", context_window=100, price=Price(input=1.0))
+
+
+def test_a_merged_model_is_found_by_its_alias() -> None:
+    catalogue = Catalogue()
+    catalogue.merge([{"provider": "lab", "name": "x", "aliases": ["my-model"]}])
+    assert [str(model) for model in catalogue.named("my-model")] == ["lab/x"]
+
+
+def test_a_price_of_nothing_is_known_to_be_nothing() -> None:
+    catalogue = Catalogue()
+    catalogue.merge([{"provider": "lab", "name": "x", "price": {"input": 0, "output": 0}}])
+    assert catalogue.model("lab", "x").price == Price(0, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "cure"),
+    [
+        ({"name": "x"}, 'at least "provider" and "name"'),
+        ({"provider": "lab"}, 'at least "provider" and "name"'),
+        ({"provider": "lab", "name": 3}, "each a text"),
+        ("lab/x", "a mapping"),
+        ({"provider": "lab", "name": "x", "prise": {}}, "did you mean 'price'?"),
+        ({"provider": "lab", "name": "x", "price": {"imput": 1}}, "did you mean 'input'?"),
+        ({"provider": "lab", "name": "x", "price": 3}, "the price of x is a mapping"),
+        ({"provider": "lab", "name": "x", "price": {"input": -1}}, "dollars per million tokens, not -1"),
+        ({"provider": "lab", "name": "x", "price": {"input": "1"}}, "dollars per million tokens, not '1'"),
+    ],
+)
+def test_a_row_that_is_misspelt_is_an_error_and_nothing_of_it_is_merged(row: Any, cure: str) -> None:
+    catalogue = Catalogue()
+    with pytest.raises(llmkit.BadInput, match=cure):
+        catalogue.merge([{"provider": "lab", "name": "good", "context_window": 5}, row])
+    assert catalogue.model("lab", "good").context_window is None
+
+
+def test_the_public_merge_reaches_every_session() -> None:
+    llmkit.catalogue.merge({"models": [{"provider": "echo", "name": "other", "context_window": 5}]})
+    assert llmkit.catalogue.default.model("echo", "other").context_window == 5

@@ -1,0 +1,251 @@
+"""Keys, addresses, folders and proxies: what the environment says and what is made of it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+import llmkit
+from llmkit.settings import Settings, is_loopback
+from llmkit.types import Provider, Secret
+
+VENDOR = Provider(
+    "vendor",
+    "https://api.vendor.com/v1",
+    key_env=("VENDOR_API_KEY", "VENDOR_TOKEN"),
+    base_url_env=("VENDOR_BASE_URL", "VENDOR_HOST"),
+    quirks={"embed_encoding": "base64", "token_limit_field": "max_completion_tokens", "embed_batch": 100},
+)
+
+
+def shipped(name: str) -> Provider:
+    found = llmkit.catalogue.default.provider(name)
+    assert found is not None
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_a_key_comes_from_the_environment_and_says_from_where() -> None:
+    key = Settings({"VENDOR_API_KEY": "not-real"}).key(VENDOR)
+    assert key is not None
+    assert (key.reveal(), key.origin) == ("not-real", "environment variable VENDOR_API_KEY")
+
+
+def test_the_first_variable_that_is_set_wins() -> None:
+    key = Settings({"VENDOR_TOKEN": "second", "VENDOR_API_KEY": "first"}).key(VENDOR)
+    assert key is not None
+    assert key.reveal() == "first"
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\n"])
+def test_an_empty_variable_is_none(empty: str) -> None:
+    settings = Settings({"VENDOR_API_KEY": empty, "VENDOR_TOKEN": "second"})
+    key = settings.key(VENDOR)
+    assert key is not None
+    assert key.origin == "environment variable VENDOR_TOKEN"
+
+
+def test_spaces_around_a_key_are_no_part_of_it() -> None:
+    key = Settings({"VENDOR_API_KEY": " not-real\n"}).key(VENDOR)
+    assert key is not None
+    assert key.reveal() == "not-real"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines", "•••••", "nul\0"])
+def test_a_key_that_no_header_can_carry_is_an_error_that_does_not_repeat_it(key: str) -> None:
+    with pytest.raises(llmkit.ConfigError, match="the key in VENDOR_API_KEY holds characters that no key has") as raised:
+        Settings({"VENDOR_API_KEY": key}).key(VENDOR)
+    with pytest.raises(llmkit.ConfigError, match="the key for vendor holds"):
+        Settings({}).set_key("vendor", key)
+    assert key not in str(raised.value)
+
+
+def test_a_key_given_by_hand_goes_before_the_environment() -> None:
+    settings = Settings({"VENDOR_API_KEY": "environment"})
+    settings.set_key("vendor", "hand")
+    key = settings.key(VENDOR)
+    assert key is not None
+    assert (key.reveal(), key.origin) == ("hand", "given by hand")
+
+
+def test_a_key_that_is_taken_back_leaves_the_environments() -> None:
+    settings = Settings({"VENDOR_API_KEY": "environment"})
+    settings.set_key("vendor", "hand")
+    settings.set_key("vendor", None)
+    key = settings.key(VENDOR)
+    assert key is not None
+    assert key.reveal() == "environment"
+
+
+def test_without_any_key_there_is_none() -> None:
+    assert Settings({}).key(VENDOR) is None
+
+
+def test_a_key_set_later_in_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    assert settings.key(VENDOR) is None
+    monkeypatch.setenv("VENDOR_API_KEY", "not-real")
+    assert settings.key(VENDOR) is not None
+
+
+def test_a_function_is_asked_each_time() -> None:
+    keys = iter(["one", "two"])
+    secret = Secret(lambda: next(keys))
+    assert secret.rotates
+    assert (secret.reveal(), secret.reveal()) == ("one", "two")
+
+
+# ------------------------------------------------------------------------------------------------------------------ secret
+
+
+def test_a_secret_prints_as_dots_and_its_origin() -> None:
+    assert repr(Secret("sk-not-real", "environment variable X")) == "Secret(•••••, environment variable X)"
+    assert "not-real" not in f"{Secret('sk-not-real')} {Secret('sk-not-real')!r}"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_secret_cannot_be_pickled(protocol: int) -> None:
+    with pytest.raises(TypeError, match="environment variable"):
+        pickle.dumps(Secret("sk-not-real"), protocol)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_secret_is_not_copied_either(duplicate: object) -> None:
+    with pytest.raises(TypeError):
+        duplicate(Secret("sk-not-real"))  # type: ignore[operator]
+
+
+def test_a_secret_shows_nothing_in_the_variables_of_its_holder() -> None:
+    settings = Settings({})
+    settings.set_key("vendor", "sk-not-real")
+    assert "not-real" not in repr(vars(settings))
+    assert not hasattr(Secret("sk-not-real"), "__dict__")
+
+
+# --------------------------------------------------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable", "value", "url"),
+    [
+        ("openai", "OPENAI_BASE_URL", "https://proxy.example/v1", "https://proxy.example/v1"),
+        ("openai", "OPENAI_BASE_URL", "https://proxy.example/v1/", "https://proxy.example/v1"),
+        ("openai", "OPENAI_BASE_URL", " https://proxy.example/openai ", "https://proxy.example/openai"),
+        ("openai", "OPENAI_BASE_URL", "https://proxy.example", "https://proxy.example/v1"),
+        ("openai", "OPENAI_BASE_URL", "https://proxy.example:8443", "https://proxy.example:8443/v1"),
+        ("openai", "OPENAI_BASE_URL", "http://[::1]:9000", "http://[::1]:9000/v1"),
+        ("groq", "GROQ_BASE_URL", "https://api.groq.com", "https://api.groq.com/openai/v1"),
+        ("groq", "GROQ_BASE_URL", "https://api.groq.com/", "https://api.groq.com/openai/v1"),
+        ("ollama", "OLLAMA_HOST", "0.0.0.0", "http://127.0.0.1:11434/v1"),
+        ("ollama", "OLLAMA_HOST", "0.0.0.0:8888", "http://127.0.0.1:8888/v1"),
+        ("ollama", "OLLAMA_HOST", ":8888", "http://127.0.0.1:8888/v1"),
+        ("ollama", "OLLAMA_HOST", "[::]:8888", "http://127.0.0.1:8888/v1"),
+        ("ollama", "OLLAMA_HOST", "box.lan", "http://box.lan:11434/v1"),
+        ("ollama", "OLLAMA_HOST", "http://box.lan:80", "http://box.lan:80/v1"),
+        ("ollama", "OLLAMA_HOST", "https://box.lan", "https://box.lan/v1"),
+        ("ollama", "OLLAMA_API_BASE", "http://127.0.0.1:11434", "http://127.0.0.1:11434/v1"),
+        ("ollama", "OLLAMA_BASE_URL", "http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1"),
+        ("vllm", "VLLM_API_BASE", "http://gpu:8000/v1", "http://gpu:8000/v1"),
+    ],
+)
+def test_an_address_as_people_write_it_is_made_whole(provider: str, variable: str, value: str, url: str) -> None:
+    assert Settings({variable: value}).addressed(shipped(provider)).base_url == url
+
+
+@pytest.mark.parametrize("value", ["http://host:port", "http://[::1", "http://host:99999"])
+def test_an_address_that_is_none_is_an_error_that_names_its_variable(value: str) -> None:
+    with pytest.raises(llmkit.ConfigError, match="VENDOR_BASE_URL='http.*is no address"):
+        Settings({"VENDOR_BASE_URL": value}).addressed(VENDOR)
+
+
+def test_without_a_variable_the_vendors_own_address_stays() -> None:
+    assert Settings({"VENDOR_BASE_URL": " "}).addressed(VENDOR) is VENDOR
+
+
+def test_at_another_address_the_vendors_own_quirks_are_not_assumed() -> None:
+    moved = Settings({"VENDOR_BASE_URL": "https://proxy.example/v1"}).addressed(VENDOR)
+    assert dict(moved.quirks) == {"embed_batch": 100}
+
+
+def test_at_another_path_of_the_vendors_own_host_the_quirks_stay() -> None:
+    moved = Settings({"VENDOR_BASE_URL": "https://api.vendor.com/eu/v1"}).addressed(VENDOR)
+    assert moved.quirks == VENDOR.quirks
+
+
+def test_a_server_on_this_computer_needs_no_key() -> None:
+    assert Settings({"VENDOR_BASE_URL": "http://localhost:8000"}).addressed(VENDOR).key_optional
+    assert not Settings({"VENDOR_BASE_URL": "https://proxy.example"}).addressed(VENDOR).key_optional
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://localhost:1/v1", True),
+        ("http://127.0.0.1/", True),
+        ("http://127.8.9.1:80", True),
+        ("http://[::1]:80", True),
+        ("http://localhost.example", False),
+        ("http://10.0.0.1", False),
+        ("https://api.openai.com", False),
+        ("nothing", False),
+    ],
+)
+def test_an_address_is_this_computers_or_not(url: str, here: bool) -> None:
+    assert is_loopback(url) is here
+
+
+# ------------------------------------------------------------------------------------------------------------------ proxies
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "proxy"),
+    [
+        ({}, "https://api.openai.com/v1", None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "https://api.openai.com/v1", "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128"}, "https://api.openai.com/v1", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "proxy:3128"}, "https://api.openai.com/v1", "http://proxy:3128"),
+        ({"ALL_PROXY": "http://proxy:3128"}, "https://api.openai.com/v1", "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "https://api.openai.com/v1", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://box.lan/v1", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "api.openai.com"}, "https://api.openai.com/v1", None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".openai.com"}, "https://api.openai.com/v1", None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "*"}, "https://api.openai.com/v1", None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "other.com"}, "https://api.openai.com/v1", "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://127.0.0.1:8000/v1", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://localhost:8000/v1", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://[::1]:8000/v1", None),
+        ({"ALL_PROXY": "http://proxy:3128"}, "http://127.0.0.1:8000/v1", None),
+        ({"HTTPS_PROXY": ""}, "https://api.openai.com/v1", None),
+    ],
+)
+def test_the_environment_names_the_proxy_for_an_address(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], url: str, proxy: str | None
+) -> None:
+    assert Settings(environ).proxy_for(url) == proxy
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().proxy_for(url) == proxy
+
+
+# ------------------------------------------------------------------------------------------------------------------ folders
+
+
+def test_the_folder_that_is_given_goes_before_the_variable(tmp_path: Path) -> None:
+    assert Settings({"LLMKIT_CACHE_DIR": "/elsewhere"}, tmp_path).cache_dir == tmp_path
+
+
+def test_the_variable_goes_before_the_users_cache_directory(tmp_path: Path) -> None:
+    assert Settings({"LLMKIT_CACHE_DIR": f" {tmp_path} "}).cache_dir == tmp_path
+
+
+def test_a_tilde_is_the_home_directory() -> None:
+    assert Settings({"LLMKIT_CACHE_DIR": "~/answers"}).cache_dir == Path.home() / "answers"
+
+
+def test_without_either_it_is_the_users_cache_directory() -> None:
+    assert Settings({}).cache_dir.name == "llmkit"
