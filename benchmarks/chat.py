@@ -1,7 +1,7 @@
 """Chat against a server that answers at once: what is left is the client's own cost. One row a request, 64 in flight.
 
-Contestants: a bare aiohttp loop (no errors handled, nothing kept), the openai SDK with ``asyncio.gather`` as its README shows it, and
-``df.llm.chat`` with store, journal and bar.
+Contestants: a bare aiohttp loop (no errors handled, nothing kept), the openai SDK with ``asyncio.gather`` as its README shows it,
+and ``df.llm.chat`` with store, journal and bar.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def openai_sdk(url: str, rows: int) -> Measured:
             async def ask(prompt: str) -> str | None:
                 async with bound:
                     said = await client.chat.completions.create(model="bench-1", messages=[{"role": "user", "content": prompt}])
-                return said.choices[0].message.content
+                content: str | None = said.choices[0].message.content
+                return content
 
             await asyncio.gather(*map(ask, _prompts(WARM_UP)))
             with Meter(rows) as meter:

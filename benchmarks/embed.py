@@ -1,7 +1,7 @@
 """Embeddings from a server that answers at once: 1,536 dimensions, 256 texts a request, 8 requests in flight, base64 on the wire.
 
-Contestants: a client written by hand (aiohttp, base64, ``np.frombuffer`` into one matrix), the openai SDK (it asks for base64 and hands
-back lists), and ``df.llm.embed`` with store, journal and bar.
+Contestants: a client written by hand (aiohttp, base64, ``np.frombuffer`` into one matrix), the openai SDK (it asks for base64 and
+hands back lists), and ``df.llm.embed`` with store, journal and bar.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def run(url: str, quick: bool = False) -> tuple[str, dict[str, Any]]:
         judged("CPU a row, llmkit / by hand", per_row(ours) / per_row(hand), 1.5),
         judged("peak memory over the result's own", max(over(one) for one in found["llmkit"]), 150, " MB"),
     ]
-    head = (f"embed, {DIMENSIONS:,} dimensions, {BATCH} a request", "rows", "rows/s", "CPU ms/row", "/ by hand", "/ SDK", "peak MB over")
+    head = (f"embed, {DIMENSIONS:,} numbers, {BATCH} a request", "rows", "rows/s", "CPU ms/row", "/ by hand", "/ SDK", "MB over")
     return f"{table(head, lines)}\n\n{verdicts(targets)}", {"rounds": found, "result_bytes": own, "targets": targets}
 
 

@@ -12,9 +12,9 @@ from .measure import ROOT, judged, table, verdicts
 
 #: Vendors' SDKs, their HTTP stacks, widgets, clusters: loaded by the first call that needs them, or never.
 FORBIDDEN = (
-    "anthropic", "bm25s", "cohere", "dask", "distributed", "faiss", "httpx", "httpx2", "instructor", "IPython", "ipywidgets", "jupyter_client",
-    "matplotlib", "model2vec", "openai", "scipy", "sentence_transformers", "sklearn", "tiktoken", "torch", "tqdm.auto", "tqdm.notebook",
-    "transformers", "voyageai",
+    "anthropic", "bm25s", "cohere", "dask", "distributed", "faiss", "httpx", "httpx2", "instructor", "IPython", "ipywidgets",
+    "jupyter_client", "matplotlib", "model2vec", "openai", "scipy", "sentence_transformers", "sklearn", "tiktoken", "torch",
+    "tqdm.auto", "tqdm.notebook", "transformers", "voyageai",
 )  # fmt: skip
 
 

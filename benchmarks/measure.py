@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +66,7 @@ def _peak() -> int:
 
 
 def contest(module: str, contestant: str, url: str, rows: int) -> Measured:
-    """One measurement: ``python -m MODULE CONTESTANT URL ROWS`` with a fresh cache directory, its standard error kept for failures."""
+    """One measurement: ``python -m MODULE CONTESTANT URL ROWS`` with a fresh cache directory."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-m", module, contestant, url, str(rows)],
@@ -82,7 +82,7 @@ def contest(module: str, contestant: str, url: str, rows: int) -> Measured:
     return measured
 
 
-def serve_as_contestant(contestants: dict[str, Callable[[str, int], Measured]]) -> None:
+def serve_as_contestant(contestants: Mapping[str, Callable[[str, int], Measured]]) -> None:
     """The other end of ``contest``, for a module's ``__main__``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("contestant", choices=contestants)
@@ -102,7 +102,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     cells = [list(head), *([str(cell) for cell in line] for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     drawn = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths)))
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
         for line in cells
     ]
     return "\n".join([drawn[0], "-" * len(drawn[0]), *drawn[1:]])

@@ -210,6 +210,11 @@ class Running(Generic[T]):
         self._loop = _door.get()
         self._stop_asked = False
 
+    def begin(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> None:
+        """Start ``function(*args)``, once. A ``cancel`` that came before stops it at its first step."""
+        # call_soon_threadsafe copies the calling thread's context: prints of callbacks land in the cell that started the work.
+        self._loop.call_soon_threadsafe(self._begin, function, args)
+
     def _begin(self, function: Callable[..., Coroutine[Any, Any, T]], args: tuple[Any, ...]) -> None:
         async def body() -> None:
             try:
@@ -224,18 +229,18 @@ class Running(Generic[T]):
 
         self._task = asyncio.get_running_loop().create_task(body())
         if self._stop_asked:
-            self._task.cancel()
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            # One turn later: a task that is cancelled before its first step never enters its body, and would settle nothing.
+            self._loop.call_soon(self._task.cancel)
 
     def cancel(self) -> None:
         """Cancel the coroutine (it may tidy up first); returns at once, from any thread."""
         self._stop_asked = True
-
-        def stop() -> None:
-            if self._task is not None:
-                self._task.cancel()
-
         try:
-            self._loop.call_soon_threadsafe(stop)
+            self._loop.call_soon_threadsafe(self._stop)
         except RuntimeError:
             pass  # the loop is closed, and with it everything that ran on it
 
@@ -247,8 +252,7 @@ def start(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Runnin
     what was paid for, and return.
     """
     running: Running[T] = Running()
-    # call_soon_threadsafe copies the calling thread's context: prints of callbacks land in the cell that started the work.
-    running._loop.call_soon_threadsafe(running._begin, function, args)
+    running.begin(function, *args)
     return running
 
 
@@ -274,8 +278,10 @@ def settle(future: concurrent.futures.Future[Any], seconds: float) -> bool:
 def call(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
     """Run a short coroutine on the loop and block for its result; an interrupt cancels it."""
     _refuse_from_the_loop()
-    running = start(function, *args)
+    running: Running[T] = Running()
     try:
+        # Begun in here: an interrupt between the two would leave the coroutine with nobody to stop it.
+        running.begin(function, *args)
         return wait(running.future)
     except BaseException:
         running.cancel()

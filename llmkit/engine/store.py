@@ -18,11 +18,13 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from ..event_loop import Clock, LoopClock, Timer, Worker, abandon
 
 __all__ = ["Entry", "Store", "StoreBusy", "StoreLost", "Stored", "Writer"]
+
+T = TypeVar("T")
 
 #: Raised when the tables change; a file of a later version is left alone, an earlier one is brought up here.
 VERSION = 1
@@ -100,6 +102,8 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self._others: dict[Path, sqlite3.Connection] = {}
+        #: Damaged files, kept locked so that no other process takes them up.
+        self._left: dict[Path, IO[bytes]] = {}
         try:
             _make(self.directory)
             _refuse_strangers(self.directory)
@@ -121,8 +125,8 @@ class Store:
             except StoreBusy:  # some other program has it all to itself
                 lock.close()
             except _Unreadable as error:
-                warnings.warn(f"{path.name} in the llmkit cache {error}; it was left alone and another file is used", stacklevel=2)
                 lock.close()
+                _warn_of(path, error)
         raise StoreLost("no free shard")
 
     @staticmethod
@@ -140,26 +144,35 @@ class Store:
             db.execute("PRAGMA synchronous=NORMAL")
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             db.close()
             raise _translated(error) from None
-        except sqlite3.DatabaseError as error:
-            db.close()
-            raise _Unreadable(f"is damaged ({error})") from None
         except _Unreadable:
             db.close()
             raise
         return db
 
+    def _writing(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in a transaction; where the file turns out to be damaged, in that of another file."""
+        try:
+            with _Transaction(self._db):
+                return work(self._db)
+        except _Unreadable as error:
+            damaged = self.path
+            self._left[damaged] = self._lock
+            self._db.close()
+            self._db, self._lock, self.path = self._claim()
+            _warn_of(damaged, error)
+        with _Transaction(self._db):
+            return work(self._db)
+
     def _see_others(self) -> None:
         """Attach, read-only, the shards that other processes have written."""
         for path in sorted(self.directory.glob("shard-*.sqlite")):
-            if path == self.path or path in self._others:
+            if path == self.path or path in self._others or path in self._left:
                 continue
             try:
-                db = sqlite3.connect(
-                    f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.2, check_same_thread=False
-                )
+                db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.2, check_same_thread=False)
                 if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
                     self._others[path] = db
                 else:
@@ -203,49 +216,57 @@ class Store:
 
     def begin_run(self, run_id: str, operation: str, model: str, rows: int) -> int:
         self._see_others()
-        with _writing(self._db):
-            cursor = self._db.execute(
-                "INSERT INTO runs (id, operation, model, started, rows) VALUES (?,?,?,?,?)",
-                (run_id, operation, model, time.time(), rows),
-            )
-        return int(cursor.lastrowid or 0)
+        sql = "INSERT INTO runs (id, operation, model, started, rows) VALUES (?,?,?,?,?)"
+        facts = (run_id, operation, model, time.time(), rows)
+        return int(self._writing(lambda db: db.execute(sql, facts)).lastrowid or 0)
 
     def end_run(self, number: int, **facts: Any) -> None:
         names = ", ".join(f"{name}=?" for name in facts)
-        with _writing(self._db):
-            self._db.execute(f"UPDATE runs SET ended=?, {names} WHERE number=?", (time.time(), *facts.values(), number))
+        values = (time.time(), *facts.values(), number)
+        self._writing(lambda db: db.execute(f"UPDATE runs SET ended=?, {names} WHERE number=?", values))
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Keep these, all or none."""
         entries = list(entries)
         replies = [entry.reply() for entry in entries if entry.reply is not None]
-        with _writing(self._db):
+        outcomes = [entry.outcome for entry in entries]
+
+        def work(db: sqlite3.Connection) -> None:
             if replies:
-                self._db.executemany(
+                db.executemany(
                     "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created) VALUES (?,?,?,?,?,?,?,?)"
-                    " ON CONFLICT (key) DO UPDATE SET value=excluded.value, input=excluded.input, cached_input=excluded.cached_input,"
-                    " output=excluded.output, finish=excluded.finish, model=excluded.model, created=excluded.created",
+                    " ON CONFLICT (key) DO UPDATE SET value=excluded.value, input=excluded.input,"
+                    " cached_input=excluded.cached_input, output=excluded.output, finish=excluded.finish, model=excluded.model,"
+                    " created=excluded.created",
                     replies,
                 )
-            self._db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", [entry.outcome for entry in entries])
+            db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", outcomes)
+
+        self._writing(work)
 
     def close(self) -> None:
         for db in (self._db, *self._others.values()):
             db.close()
-        self._lock.close()
+        for lock in (self._lock, *self._left.values()):
+            lock.close()
 
     def forget(self) -> None:
         """In a forked child: let go of the databases without closing them (that would disturb the parent's locks and log)."""
         abandon(self._db, self._others)
         # The lock is shared with the parent through the open file: it stays the parent's, and must not outlive it in here.
-        self._lock.close()
+        for lock in (self._lock, *self._left.values()):
+            lock.close()
 
 
 class _Unreadable(Exception):
     pass
 
 
-class _writing:
+def _warn_of(path: Path, error: _Unreadable) -> None:
+    warnings.warn(f"{path.name} in the llmkit cache {error}; it was left alone and another file is used", stacklevel=2)
+
+
+class _Transaction:
     """``BEGIN IMMEDIATE`` ... ``COMMIT``: a deferred transaction fails at once with "locked" when it turns into a write."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -259,7 +280,7 @@ class _writing:
             try:
                 self._run("COMMIT")
                 return
-            except (StoreBusy, StoreLost) as failed:
+            except (StoreBusy, StoreLost, _Unreadable) as failed:
                 error = failed
         if self._db.in_transaction:
             try:
@@ -281,6 +302,8 @@ class _writing:
 def _translated(error: sqlite3.Error) -> Exception:
     if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError | sqlite3.DataError):
         return error  # the fault of what was to be written, not of the file
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _Unreadable(f"is damaged ({error})")
     text = str(error)
     return StoreBusy(text) if "locked" in text or "busy" in text else StoreLost(_plainly(error))
 
@@ -469,11 +492,12 @@ class Writer:
             finally:
                 for entry in entries:
                     entry.durable()
-            if self._owed:
+            if not self._owed:
+                self._unwritten = {entry.key: entry for entry in self._pending if entry.reply is not None}
+            elif not self._pending:
                 if self._retry is None:
                     self._retry = self._clock.call_at(self._clock.now() + self.AGAIN, self._try_again)
                 return
-            self._unwritten = {entry.key: entry for entry in self._pending if entry.reply is not None}
 
     def _write(self, entries: list[Entry]) -> None:
         """In the worker thread."""
@@ -516,8 +540,7 @@ class Writer:
                 self._flushing = None
                 if not flushing.cancelled():
                     flushing.result()
-            if not self._owed:
-                self._flush()
+            self._flush()
 
     @property
     def owed(self) -> int:
