@@ -15,7 +15,7 @@ import orjson
 from .errors import LLMError
 from .types import Limits, Model, Provider, Reply, Request, Secret
 
-__all__ = ["Adapter", "Codec", "RequestTemplate", "Target", "to_json"]
+__all__ = ["Adapter", "Codec", "RequestTemplate", "Target", "to_json", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,18 @@ def to_json(body: Any) -> bytes:
         return orjson.dumps(_mended(body))
 
 
+def whole(text: str) -> str:
+    """``text`` with every lone surrogate replaced by U+FFFD: what can be written to a file and sent on."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole(value)
     if isinstance(value, Mapping):
         return {name: _mended(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -4,8 +4,9 @@ Why one loop that outlives every call: each vendor's async client, each connecti
 used it; a loop per call leaves them tied to a dead one ("Event loop is closed"). Why a thread: a notebook's own loop is already
 running, and patching it (nest_asyncio) leaves requests alive after Stop.
 
-Only this module knows that there are threads. The rest of llmkit sees ``start`` (a coroutine on the loop), ``wait`` (block for it, in slices, so that
-Ctrl-C is seen), ``off_loop`` and ``Worker`` (blocking work kept away from the loop), and ``Clock`` (the time that tests turn by hand).
+Only this module knows that there are threads. The rest of llmkit sees ``start`` (a coroutine on the loop), ``wait`` (block for it, in
+slices, so that Ctrl-C is seen), ``off_loop`` and ``Worker`` (blocking work kept away from the loop), and ``Clock`` (the time that tests
+turn by hand).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "off_loop",
     "on_exit",
     "on_fork",
+    "once",
     "start",
     "wait",
     "wait_in",
@@ -91,8 +93,8 @@ class _Door:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
         self.pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self.at_fork: list[Callable[[], None]] = []
-        self.at_exit: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.at_fork: list[weakref.WeakMethod[Any]] = []
+        self.at_exit: list[weakref.WeakMethod[Any]] = []
         #: Workers whose threads must stand between two jobs while the process forks.
         self.working: weakref.WeakSet[Worker] = weakref.WeakSet()
         self.paused: list[Worker] = []
@@ -139,7 +141,7 @@ class _Door:
         self.lock = threading.Lock()
         self.working, self.paused = weakref.WeakSet(), []
         self.loop = self.thread = self.pool = None
-        for callback in self.at_fork:
+        for callback in _alive(self.at_fork):
             callback()
 
     def stop(self) -> None:
@@ -163,7 +165,7 @@ class _Door:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for done in await asyncio.gather(*(callback() for callback in self.at_exit), return_exceptions=True):
+        for done in await asyncio.gather(*(callback() for callback in _alive(self.at_exit)), return_exceptions=True):
             if isinstance(done, Exception):
                 warnings.warn(f"llmkit could not put everything away at the end: {type(done).__name__}", RuntimeWarning, stacklevel=2)
 
@@ -175,13 +177,40 @@ if hasattr(os, "register_at_fork"):
 
 
 def on_fork(callback: Callable[[], None]) -> None:
-    """Have ``callback`` run in every forked child, so that it forgets what it shares with its parent."""
-    _door.at_fork.append(callback)
+    """Have a bound method run in every forked child, so that its object forgets what it shares with the parent.
+
+    The object is not kept alive for it.
+    """
+    _door.at_fork.append(weakref.WeakMethod(callback, _door.at_fork.remove))
 
 
 def on_exit(callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Have ``callback`` run on the loop when the interpreter ends."""
-    _door.at_exit.append(callback)
+    """Have a bound method run on the loop when the interpreter ends; its object is not kept alive for it."""
+    _door.at_exit.append(weakref.WeakMethod(callback, _door.at_exit.remove))
+
+
+def _alive(methods: list[weakref.WeakMethod[Any]]) -> list[Callable[..., Any]]:
+    return [method for reference in methods if (method := reference()) is not None]
+
+
+class once(Generic[T]):  # noqa: N801 - used as a decorator
+    """Make a thing at the first call and hand out the same one from then on, also when many threads call first together."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        functools.update_wrapper(self, make)
+        self._make = make
+        self._lock = threading.Lock()
+        self.made: T | None = None
+
+    def __call__(self) -> T:
+        if self.made is None:
+            with self._lock:
+                if self.made is None:
+                    self.made = self._make()
+        return self.made
+
+    def forget(self) -> None:
+        self.made = None
 
 
 def abandon(*things: Any) -> None:

@@ -109,9 +109,11 @@ class Run(Generic[T]):
         """
         assert self._running is not None
         future = self._running.future
-        bar = _Bar(self) if self._show_progress and not self._drawn else None
-        self._drawn = True  # a result that is asked for again draws no second bar
+        bar = None
         try:
+            if self._show_progress and not self._drawn:
+                bar = _Bar(self)
+                self._drawn = True  # a result that is asked for again draws no second bar
             event_loop.wait(future, bar.draw if bar else None)
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, not a fault of the run

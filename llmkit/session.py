@@ -283,8 +283,9 @@ class Session:
                 target.name for target in route if target.model.price.input is None or (writes and target.model.price.output is None)
             ]
             if unpriced:
+                what = "input and output" if writes else "input"
                 raise ConfigError(
-                    f"max_cost needs a price for input{' and output' if writes else ''}, and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
+                    f"max_cost needs a price for {what}, and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
                     '{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}}]})'
                 )
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
@@ -319,6 +320,11 @@ class Session:
                 stopped.args = (stopped.message,)
         if self.engine.writer is not None:
             run.owed = self.engine.writer.owed
+
+    def stop(self, plan: Plan) -> None:
+        """Stop the run of this plan, if it was begun."""
+        if self.last_run is not None and self.last_run.id == plan.run_id:
+            self.last_run.cancel()
 
     def estimate(self, plan: Plan) -> Estimate:
         return event_loop.call(self.engine.estimate, plan)
@@ -357,7 +363,7 @@ def _built_in(name: str, model: str) -> tuple[Provider, Model]:
     raise UnknownModel(f'no model "{name}/{model}"; there is {", ".join(str(known) for known in module.MODELS)}')
 
 
-@cache
+@event_loop.once
 def default() -> Session:
     """The session that the front door and the accessor share."""
     return Session()

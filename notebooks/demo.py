@@ -1,8 +1,8 @@
 """``make demo``: the main job on real input, with no key and no network.
 
 The input is the documentation of Python's own standard library, which every machine has. Models are those built into llmkit:
-``local/lexical`` and ``local/bm25`` compare words and spelling (no neural network), ``echo/echo`` repeats what it is asked. They show what llmkit does with a
-frame; what a real model does with the text, ``--model`` shows.
+``local/lexical`` and ``local/bm25`` compare words and spelling (no neural network), ``echo/echo`` repeats what it is asked. They show what
+llmkit does with a frame; what a real model does with the text, ``--model`` shows.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
 
 
 def _forget_session() -> None:
-    if session.default.cache_info().currsize:
-        session.default().close()
-        session.default.cache_clear()
+    if session.default.made is not None:
+        session.default.made.close()
+        session.default.forget()
     llmkit.catalogue.default._added.clear()
     llmkit.catalogue.default._merged.clear()
 

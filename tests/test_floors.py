@@ -70,7 +70,7 @@ def _imports(path: Path, package: tuple[str, ...]) -> list[str]:
             else:
                 found += [alias.name if alias.name in FLOOR else "__init__" for alias in node.names]
         elif isinstance(node, ast.Import):
-            found += [(alias.name.split(".") + ["__init__"])[1] for alias in node.names if alias.name.split(".")[0] == "llmkit"]
+            found += [[*alias.name.split("."), "__init__"][1] for alias in node.names if alias.name.split(".")[0] == "llmkit"]
     return found
 
 

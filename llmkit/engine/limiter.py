@@ -69,6 +69,9 @@ class Permit:
 
 #: Seconds at the ceiling before the pace looks over it; doubles each time the ceiling proves true.
 _HOLD = 15.0
+
+#: The slowest pace, a request in 20 seconds: trial keys are given ten a minute.
+_LEAST = 0.05
 _HOLD_MOST = 240.0
 
 
@@ -116,7 +119,11 @@ class Limiter:
         self._ceiling = 0.0
         self._ceiling_at = 0.0
         self._hold = _HOLD
+        #: When answers came, over the last second, and how many in each second of the last minute.
         self._recent: deque[float] = deque()
+        self._by_second: deque[list[float]] = deque()
+        #: Since when requests have been waiting to leave without a break.
+        self._busy_since: float | None = None
 
     # -------------------------------------------------------------------------------------------------------- what is set
 
@@ -157,6 +164,8 @@ class Limiter:
             self._waiting.appendleft(entry)
         else:
             self._waiting.append(entry)
+        if self._busy_since is None:
+            self._busy_since = self.clock.now()
         self._wake()
         try:
             return await future
@@ -227,14 +236,26 @@ class Limiter:
             self.tokens.take(tokens - permit.tokens, now)
         if limits is not None:
             self.learn(limits)
-        self._recent.append(now)
-        while self._recent[0] < now - 1.0:
-            self._recent.popleft()
+        self._count(now)
+        if not self._waiting and self.in_flight < self.max_concurrency:
+            self._busy_since = None
         # Grow only while the window is what holds requests back: unused room proves nothing.
         if self.window < self.max_concurrency and self.in_flight >= int(self.window) - 1:
             step = 1.0 if self._slow_start else 1.0 / self.window
             self.window = min(float(self.max_concurrency), self.window + step)
         self._release()
+
+    def _count(self, now: float) -> None:
+        recent, by_second = self._recent, self._by_second
+        recent.append(now)
+        while recent[0] < now - 1.0:
+            recent.popleft()
+        if by_second and now - by_second[-1][0] < 1.0:
+            by_second[-1][1] += 1
+        else:
+            by_second.append([now, 1])
+            if by_second[0][0] < now - 61.0:
+                by_second.popleft()
 
     def abandoned(self, permit: Permit) -> None:
         """No answer will come: the request was cancelled or its connection died."""
@@ -278,7 +299,9 @@ class Limiter:
             return  # their trouble, not our limit; or a limit that is known better than by trial
         while self._recent and self._recent[0] < now - 1.0:
             self._recent.popleft()
-        through = max(1.0, float(len(self._recent)))
+        through = self._throughput(now)
+        if through is None:
+            return  # a single row on an idle account says nothing about how many could go
         if self._pace is None:
             self._hold = _HOLD
         elif now - self._ceiling_at < 2.0 and self._cuts_in_a_row < 4:
@@ -292,8 +315,21 @@ class Limiter:
             held = now - self._ceiling_at >= self._hold and abs(through - self._ceiling) < 0.15 * self._ceiling
             self._hold = min(_HOLD_MOST, self._hold * 2) if held else _HOLD
         self._ceiling, self._ceiling_at = through, now
-        pace = max(0.5, 0.9 * through)
+        pace = max(_LEAST, 0.9 * through)
         self._pace = Bucket(max(1.0, pace * 0.05), pace, now, level=0.0)
+
+    def _throughput(self, now: float) -> float | None:
+        """Answers a second while requests were waiting to leave: over the last second, or as many as are needed to count ten.
+
+        ``None`` where nobody waits: what came through then is what was asked, not what is allowed.
+        """
+        if self._busy_since is None:
+            return None
+        if len(self._recent) >= 10:
+            return float(len(self._recent))
+        busy = max(1.0, min(60.0, now - self._busy_since))
+        answered = sum(count for second, count in self._by_second if second >= now - busy - 1.0)
+        return max(_LEAST, answered / busy)
 
     def _climb(self, now: float) -> None:
         """Back to just under the ceiling within two seconds, rest there, then look over it by 2 % a second."""
@@ -306,7 +342,7 @@ class Limiter:
         else:
             share = min(0.97 * 1.02 ** (since - self._hold), 1e3)
         self._pace.level(now)
-        self._pace.per_second = max(0.5, share * self._ceiling)
+        self._pace.per_second = max(_LEAST, share * self._ceiling)
         self._pace.capacity = max(1.0, self._pace.per_second * 0.05)
 
     # ---------------------------------------------------------------------------------------------------------- learning

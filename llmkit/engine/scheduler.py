@@ -17,15 +17,15 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..adapter import RequestTemplate, Target
+from ..adapter import Codec, RequestTemplate, Target
 from ..errors import (
     BatchTooLarge,
     BudgetReached,
     Cancelled,
-    ConfigError,
     ContextTooLong,
     LLMError,
     RequestError,
+    ServerFault,
     repeats,
 )
 from ..event_loop import Clock, LoopClock, off_loop
@@ -214,12 +214,8 @@ class Line:
         self._source = self.plan.tasks()
         for target in self.route:
             self.limiter(target).allow(self.policy.max_concurrency)
-        if self.engine.writer is not None:
-            names = " > ".join(target.name for target in self.route)
-            self.plan.begun += 1
-            run_id = self.plan.run_id if self.plan.begun == 1 else f"{self.plan.run_id}.{self.plan.begun}"
-            self._journal = await self.engine.writer.begin_run(run_id, self.plan.operation.name, names, self.outcomes.rows)
         try:
+            await self._open_books()
             await self._work()
         except asyncio.CancelledError:
             # Stopped by the user: workers are gone and their connections closed. Keep what came, and say so.
@@ -227,6 +223,13 @@ class Line:
         finally:
             self._let_go()
             await self._close_books()
+
+    async def _open_books(self) -> None:
+        if self.engine.writer is not None:
+            names = " > ".join(target.name for target in self.route)
+            self.plan.begun += 1
+            run_id = self.plan.run_id if self.plan.begun == 1 else f"{self.plan.run_id}.{self.plan.begun}"
+            self._journal = await self.engine.writer.begin_run(run_id, self.plan.operation.name, names, self.outcomes.rows)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -244,6 +247,8 @@ class Line:
 
     async def _worker(self) -> None:
         while (batch := await self._next()) is not None:
+            if self.writer is not None and self.writer.crowded:
+                await self.writer.room()  # what is answered and not yet kept is what a kill -9 would cost
             try:
                 await retry.serve(batch, self)
             except BudgetReached as error:
@@ -406,6 +411,7 @@ class Line:
         return self._shut.get(self.route.index(target))
 
     def close_target(self, target: Target, error: LLMError) -> None:
+        _without_frames(error)
         self._shut.setdefault(self.route.index(target), error)
         if len(self._shut) == len(self.route):
             self._stop(error)
@@ -477,7 +483,7 @@ class Line:
                 else:
                     await asyncio.sleep(0)  # the answer is there at once, and others want the loop too
                     said = adapter.answer(body, target)
-                return self._read(batch, target, codec.decode(said, requests), None, len(body))
+                return self._read(batch, target, _decoded(codec, said, requests), None, len(body))
             template = await self.engine.template(target)
             response = await self.engine.transport.post(template, body, self.policy.timeout)
             if response.status == 401 and target.secret is not None and target.secret.rotates:
@@ -488,7 +494,7 @@ class Line:
                 if limits is not None:
                     self.limiter(target).learn(limits)
                 raise adapter.classify_error(response.status, response.headers, response.body)
-            return self._read(batch, target, codec.decode(response.body, requests), limits, len(body))
+            return self._read(batch, target, _decoded(codec, response.body, requests), limits, len(body))
         except LLMError as error:
             raise self._signed(error, requests, target) from None
 
@@ -507,6 +513,8 @@ class Line:
         """Say who refused, and make sure that no piece of a prompt travels in the message."""
         error.provider = error.provider or target.provider.name
         error.message = error.message.replace("llmkit.set_key(...)", f'llmkit.set_key("{target.provider.name}")')
+        if target.secret is not None and not target.secret.rotates:
+            error.message = error.message.replace(target.secret.reveal(), "[key]")
         error.args = (error.message,)
         error.model = error.model or target.model.name
         if error.status is not None and repeats(error.message, _texts(requests)):
@@ -524,8 +532,6 @@ class Line:
     def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None:
         position = self.route.index(target)
         now = self.clock.now()
-        if len(answer.replies) != len(batch):
-            raise ConfigError(f"the adapter {target.adapter.name!r} gave {len(answer.replies)} replies to {len(batch)} requests")
         for ticket, reply in zip(batch, answer.replies, strict=True):
             if isinstance(reply, LLMError):
                 self._keep_error(ticket, reply, position)
@@ -572,6 +578,7 @@ class Line:
         writer.put(Entry(row, outcome, durable))
 
     def _keep_error(self, ticket: Ticket, error: LLMError, position: int) -> None:
+        _without_frames(error)
         outcomes, writer = self.outcomes, self.writer
         number, attempts = ticket.number, ticket.attempts
         seconds = self.clock.now() - ticket.began if ticket.began else 0.0
@@ -682,6 +689,17 @@ class Line:
         )
 
 
+def _decoded(codec: Codec, body: Any, requests: Sequence[Any]) -> list[Reply | LLMError]:
+    """The codec's reading of a 200. What trips it (a number where an object should be) is the server's fault, never the run's."""
+    try:
+        replies = codec.decode(body, requests)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise ServerFault(f"the answer is not of the documented form ({type(error).__name__})", kind="bad_response") from None
+    if len(replies) != len(requests):
+        raise ServerFault(f"{len(replies)} answers came to {len(requests)} requests", kind="bad_response")
+    return replies
+
+
 def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
     """Seconds at the limits known so far; ``None`` where none are known."""
     times = []
@@ -690,6 +708,11 @@ def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
     if limiter.tokens_per_minute:
         times.append(60 * tokens / limiter.tokens_per_minute)
     return max(times) if times else None
+
+
+def _without_frames(error: LLMError) -> None:
+    """An error that is kept outlives the frames it passed through; they hold prompts, bodies, and much memory."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _texts(requests: Sequence[Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """What was paid for is kept: replies by key, outcomes by run, in SQLite files that each have exactly one writer.
 
-``Shard`` files: a process claims the first one that nobody holds (a lock that the system drops when a process dies, also by ``kill -9``) and is
-its only writer for as long as it lives; the others it reads. Several writers on one WAL file meet SQLite's WAL-reset bug, fixed only in 3.51.3
-(tailscale.com/blog/sqlite-wal-reset-bug, seen 2026-11-21), and most interpreters link an older one.
+Shard files: a process claims the first one that nobody holds (by a lock that the system drops when a process dies, also by
+``kill -9``) and is its only writer for as long as it lives; the others it reads. Several writers on one WAL file meet SQLite's
+WAL-reset bug, fixed only in 3.51.3 (tailscale.com/blog/sqlite-wal-reset-bug, seen 2026-11-21), and most interpreters link an older one.
 
 ``Store`` is plain blocking code for one thread. ``Writer`` is its face to the loop: it groups writes and says when a row is durable.
 """
@@ -192,7 +192,8 @@ class Store:
                 marks = ",".join("?" * len(some))
                 try:
                     rows = db.execute(
-                        f"SELECT key, value, input, cached_input, output, finish, model FROM replies WHERE key IN ({marks})", some
+                        f"SELECT key, value, input, cached_input, output, finish, model FROM replies WHERE key IN ({marks})",  # noqa: S608 - marks are "?,?"
+                        some,
                     ).fetchall()
                 except sqlite3.Error:
                     continue  # a reader that is locked out knows nothing; asking again is the safe answer
@@ -223,7 +224,8 @@ class Store:
     def end_run(self, number: int, **facts: Any) -> None:
         names = ", ".join(f"{name}=?" for name in facts)
         values = (time.time(), *facts.values(), number)
-        self._writing(lambda db: db.execute(f"UPDATE runs SET ended=?, {names} WHERE number=?", values))
+        sql = f"UPDATE runs SET ended=?, {names} WHERE number=?"  # noqa: S608 - the names are our own
+        self._writing(lambda db: db.execute(sql, values))
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Keep these, all or none."""
@@ -376,6 +378,8 @@ class Writer:
 
     GROUP = 64
     WAIT = 0.2
+    #: Answers that may wait for the file before senders have to: a bound on what ``kill -9`` can cost.
+    CROWD = 128
     #: Seconds until a file that another process held is tried again.
     AGAIN = 1.0
 
@@ -392,6 +396,7 @@ class Writer:
         self._timer: Timer | None = None
         self._retry: Timer | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._taken: asyncio.Future[None] | None = None
 
     # ---------------------------------------------------------------------------------------- calls that wait for the file
 
@@ -463,6 +468,20 @@ class Writer:
         elif self._timer is None:
             self._timer = self._clock.call_at(self._clock.now() + self.WAIT, self._on_time)
 
+    @property
+    def crowded(self) -> bool:
+        return len(self._pending) >= self.CROWD
+
+    async def room(self) -> None:
+        """Return once fewer answers wait for the file."""
+        while self.crowded and self._flushing is not None and not self._flushing.done():
+            await asyncio.wait({self._flushing, self._next_group()}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _next_group(self) -> asyncio.Future[None]:
+        if self._taken is None or self._taken.done():
+            self._taken = asyncio.get_running_loop().create_future()
+        return self._taken
+
     def _on_time(self) -> None:
         self._timer = None
         self._flush()
@@ -486,6 +505,8 @@ class Writer:
     async def _write_out(self) -> None:
         while self._pending or self._owed:
             entries, self._pending = self._pending, []
+            if self._taken is not None and not self._taken.done():
+                self._taken.set_result(None)
             try:
                 if not self.lost:
                     await self.worker.run(self._write, entries)

@@ -68,8 +68,12 @@ class _Accessor:
         plan = session.plan(operation, len(table), lambda: tasks(table, **arguments), route, policy)
         if dry_run:
             return session.estimate(plan)
-        run = session.start(plan, shape, show_progress=show_progress, note=note)
-        return run.result() if wait else run
+        try:
+            run = session.start(plan, shape, show_progress=show_progress, note=note)
+            return run.result() if wait else run
+        except KeyboardInterrupt:
+            session.stop(plan)  # also where it fell between the two
+            raise
 
 
 def _nothing(operation: Operation, shape: Any, wait: bool, session: Session, policy: Policy, dry_run: bool) -> Any:

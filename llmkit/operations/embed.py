@@ -32,12 +32,18 @@ def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
     return [value] * len(rows)
 
 
+#: Stands before the numbers in the store, so that nothing else is taken for them.
+_MARK = b"llmkitf4"
+
+
 def _pack(value: npt.NDArray[np.float32]) -> bytes:
-    return value.astype("<f4", copy=False).tobytes()
+    return _MARK + value.astype("<f4", copy=False).tobytes()
 
 
 def _unpack(stored: bytes) -> npt.NDArray[np.float32]:
-    return np.frombuffer(stored, dtype="<f4")
+    if not stored.startswith(_MARK):
+        raise ValueError("not packed here")
+    return np.frombuffer(stored, dtype="<f4", offset=len(_MARK))
 
 
 EMBED = Operation(name="embed", tasks=tasks, values=_values, kind="vector", pack=_pack, unpack=_unpack)

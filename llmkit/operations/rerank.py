@@ -60,12 +60,18 @@ def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
     return list(value)
 
 
+#: Stands before the numbers in the store, so that nothing else is taken for them.
+_MARK = b"llmkitf8"
+
+
 def _pack(value: npt.NDArray[np.float64]) -> bytes:
-    return value.astype("<f8", copy=False).tobytes()
+    return _MARK + value.astype("<f8", copy=False).tobytes()
 
 
 def _unpack(stored: bytes) -> npt.NDArray[np.float64]:
-    return np.frombuffer(stored, dtype="<f8")
+    if not stored.startswith(_MARK):
+        raise ValueError("not packed here")
+    return np.frombuffer(stored, dtype="<f8", offset=len(_MARK))
 
 
 RERANK = Operation(name="rerank", tasks=tasks, values=_values, kind="score", pack=_pack, unpack=_unpack)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from ..adapter import Adapter, Codec, RequestTemplate, Target, to_json
+from ..adapter import Adapter, Codec, RequestTemplate, Target, to_json, whole
 from ..errors import (
     AccessError,
     BadOutput,
@@ -111,9 +111,12 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ServerFault("the answer has no choices", kind="bad_response")
     choice = choices[0]
-    message = choice.get("message") or {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise ServerFault("the answer has no message", kind="bad_response")
     usage = _usage(data.get("usage"))
     finish = choice.get("finish_reason")
+    finish = finish if isinstance(finish, str) else None
     if message.get("refusal"):
         return [ContentBlocked("the model declined to answer", kind="refusal", usage=usage)]
     if finish == "content_filter":
@@ -121,11 +124,18 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
     text = message.get("content")
     if isinstance(text, list):  # Mistral's reasoning models answer in parts
         text = "".join(part.get("text", "") for part in text if isinstance(part, dict) and part.get("type") == "text")
+    if text is not None and not isinstance(text, str):
+        raise ServerFault("the answer's content is no text", kind="bad_response")
     if not text:
         if finish == "length":
             return [Truncated("the token limit was used up before any text came; raise max_tokens", usage=usage)]
         return [BadOutput("the answer is empty", kind="empty", usage=usage)]
-    return [Reply(value=text, usage=usage, model=data.get("model"), finish=finish, request_id=data.get("id"))]
+    return [Reply(value=whole(text), usage=usage, model=_named(data), finish=finish, request_id=_named(data, "id"))]
+
+
+def _named(data: dict[str, Any], field: str = "model") -> str | None:
+    value = data.get(field)
+    return value if isinstance(value, str) else None
 
 
 def _usage(reported: Any) -> Usage:
@@ -133,11 +143,21 @@ def _usage(reported: Any) -> Usage:
         return Usage(requests=1)
     details = reported.get("prompt_tokens_details")
     return Usage(
-        input=reported.get("prompt_tokens") or 0,
-        cached_input=(details.get("cached_tokens") or 0) if isinstance(details, dict) else 0,
-        output=reported.get("completion_tokens") or 0,
+        input=_tokens(reported.get("prompt_tokens")),
+        cached_input=_tokens(details.get("cached_tokens")) if isinstance(details, dict) else 0,
+        output=_tokens(reported.get("completion_tokens")),
         requests=1,
     )
+
+
+def _tokens(count: Any) -> int:
+    """A count as servers write it: also ``12.0``, ``"12"`` and ``null``; what is none counts nothing."""
+    if type(count) is int:
+        return count if 0 <= count < 2**53 else 0
+    try:
+        return max(0, int(float(count))) if isinstance(count, str | float) else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 # ------------------------------------------------------------------------------------------------------------- embeddings
@@ -166,7 +186,7 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
         if isinstance(at, int) and 0 <= at < len(placed):
             placed[at] = item.get("embedding")
     billed = _usage(data.get("usage")).input
-    model = data.get("model")
+    model = _named(data)
     shares = _shares(billed, [len(request.payload) for request in requests])
     replies: list[Reply | LLMError] = []
     for number, (raw, share) in enumerate(zip(placed, shares, strict=True)):
@@ -242,8 +262,8 @@ def _rerank_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLME
     if np.isnan(scores).all():
         return [BadOutput("no document got a score", kind="invalid_scores")]
     billed = data.get("usage")
-    tokens = (billed.get("total_tokens") or billed.get("prompt_tokens") or 0) if isinstance(billed, dict) else 0
-    return [Reply(value=scores, usage=Usage(input=tokens, requests=1), model=data.get("model"))]
+    tokens = _tokens(billed.get("total_tokens") or billed.get("prompt_tokens")) if isinstance(billed, dict) else 0
+    return [Reply(value=scores, usage=Usage(input=tokens, requests=1), model=_named(data))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- errors

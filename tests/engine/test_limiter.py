@@ -232,12 +232,32 @@ def test_an_overload_does_not_lower_the_pace_for_good() -> None:
     assert allowed == 50
 
 
-class Server:
-    """A provider that allows so many requests in any second and answers after a while; time is the test's."""
+def test_a_single_429_on_an_idle_account_does_not_slow_the_next_rows() -> None:
+    clock = ManualClock()
+    limiter = limiter_of(clock)
+    for _ in range(2):
+        permit = limiter.try_acquire()
+        assert permit is not None
+        limiter.slow_down(permit, RateLimited("", retry_after=0.06))
+        clock.advance(0.1)
+    left = 0
+    while left < 40:
+        permit = limiter.try_acquire()
+        if permit is None:
+            clock.advance(0.01)
+            continue
+        left += 1
+        limiter.done(permit)
+    assert clock.now() < 1.0
 
-    def __init__(self, clock: ManualClock, per_second: int, latency: float, retry_after: float | None) -> None:
+
+class Server:
+    """A provider that allows so many requests in any so many seconds and answers after a while; time is the test's."""
+
+    def __init__(self, clock: ManualClock, most: int, latency: float, retry_after: float | None, seconds: float = 1.0) -> None:
         self.clock = clock
-        self.per_second = per_second
+        self.most = most
+        self.seconds = seconds
         self.latency = latency
         self.retry_after = retry_after
         self.allowed: deque[float] = deque()
@@ -245,9 +265,9 @@ class Server:
 
     def ask(self, then: Callable[[bool], None]) -> None:
         now = self.clock.now()
-        while self.allowed and self.allowed[0] <= now - 1.0:
+        while self.allowed and self.allowed[0] <= now - self.seconds:
             self.allowed.popleft()
-        if len(self.allowed) < self.per_second:
+        if len(self.allowed) < self.most:
             self.allowed.append(now)
             self.served += 1
             self.clock.call_at(now + self.latency, lambda: then(True))
@@ -256,45 +276,59 @@ class Server:
             self.clock.call_at(now + 0.001, lambda: then(False))
 
 
+async def all_rows(server: Server, clock: ManualClock, rows: int) -> float:
+    """Send ``rows`` rows as a run would; the seconds it took."""
+    limiter = Limiter(64, clock, jitter=lambda: 0.5)
+
+    async def row() -> None:
+        again = False
+        while True:
+            permit = await limiter.acquire(first=again)
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            server.ask(answer.set_result)
+            if await answer:
+                limiter.done(permit)
+                return
+            limiter.slow_down(permit, RateLimited("", retry_after=server.retry_after))
+            again = True
+
+    async def worker(count: int) -> None:
+        for _ in range(count):
+            await row()
+
+    workers = [asyncio.create_task(worker(rows // 64 + (number < rows % 64))) for number in range(64)]
+    while not all(task.done() for task in workers):
+        await settle()
+        if clock.next_alarm is not None:
+            clock.advance(max(0.0, clock.next_alarm - clock.now()))
+    await asyncio.gather(*workers)
+    return clock.now()
+
+
 @pytest.mark.parametrize("retry_after", [None, 0.5], ids=["no hint", "retry-after"])
 @pytest.mark.parametrize("latency", [0.005, 0.4], ids=["quick", "slow"])
 def test_a_limit_that_nobody_names_is_found_by_trial(latency: float, retry_after: float | None) -> None:
     """RL21: 60 a second enforced by 429s alone; under 5 % are wasted and over 90 % of the limit is used, no row fails."""
-
-    async def story() -> tuple[Server, float]:
-        clock = ManualClock()
-        limiter = Limiter(64, clock, jitter=lambda: 0.5)
-        server = Server(clock, 60, latency, retry_after)
-        rows = 10_000
-
-        async def row() -> None:
-            again = False
-            while True:
-                permit = await limiter.acquire(first=again)
-                answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                server.ask(answer.set_result)
-                if await answer:
-                    limiter.done(permit)
-                    return
-                limiter.slow_down(permit, RateLimited("", retry_after=server.retry_after))
-                again = True
-
-        async def worker(count: int) -> None:
-            for _ in range(count):
-                await row()
-
-        workers = [asyncio.create_task(worker(rows // 64 + (number < rows % 64))) for number in range(64)]
-        while not all(task.done() for task in workers):
-            await settle()
-            if clock.next_alarm is not None:
-                clock.advance(max(0.0, clock.next_alarm - clock.now()))
-        await asyncio.gather(*workers)
-        return server, clock.now()
-
-    server, seconds = run(story())
+    clock = ManualClock()
+    server = Server(clock, 60, latency, retry_after)
+    seconds = run(all_rows(server, clock, 10_000))
     wasted = server.refused / (server.served + server.refused)
     used = server.served / seconds / 60
     print(f"wasted {wasted:.1%}, used {used:.1%} of the limit in {seconds:.0f} s")
     assert server.served == 10_000
     assert wasted < 0.05
     assert used > 0.90
+
+
+@pytest.mark.parametrize("most", [10, 100], ids=["trial key", "small account"])
+def test_a_limit_of_a_few_a_minute_is_kept_without_hammering(most: int) -> None:
+    """A trial key allows ten requests a minute and says nothing of it: no row is lost, and few requests are refused."""
+    clock = ManualClock()
+    server = Server(clock, most, 0.3, None, seconds=60.0)
+    seconds = run(all_rows(server, clock, 10 * most))
+    wasted = server.refused / (server.served + server.refused)
+    ideal = 9 * 60.0
+    print(f"wasted {wasted:.1%}, {seconds / ideal:.2f}x the ideal time")
+    assert server.served == 10 * most
+    assert wasted < 0.35
+    assert seconds < 2 * ideal

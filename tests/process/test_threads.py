@@ -68,7 +68,7 @@ def test_threads_that_are_first_together_share_one_session(lab: Loopback) -> Non
     url = lab.url
     for _ in range(20):
         session.default().close()
-        session.default.cache_clear()
+        session.default.forget()
         with hasty_threads():
             found = at_once(16, lambda _: session.default())
         assert 1 == len({id(one) for one in found})
