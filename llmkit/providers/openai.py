@@ -6,7 +6,6 @@ Also spoken by every server that calls itself OpenAI-compatible; what such a ven
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+from pybase64 import b64decode_as_bytearray
 
 from ..adapter import Adapter, Codec, RequestTemplate, Target, to_json, whole
 from ..errors import (
@@ -188,9 +188,10 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
     billed = _usage(data.get("usage")).input
     model = _named(data)
     shares = _shares(billed, [len(request.payload) for request in requests])
+    with np.errstate(over="ignore", invalid="ignore"):
+        vectors = [_vector(raw) for raw in placed]
     replies: list[Reply | LLMError] = []
-    for number, (raw, share) in enumerate(zip(placed, shares, strict=True)):
-        vector = _vector(raw)
+    for number, (vector, share) in enumerate(zip(vectors, shares, strict=True)):
         usage = Usage(input=share, requests=1 if number == 0 else 0)
         if vector is None:
             replies.append(BadOutput("no usable vector came for this text", kind="invalid_vector", usage=usage))
@@ -200,19 +201,17 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
 
 
 def _vector(raw: Any) -> npt.NDArray[np.float32] | None:
-    """A finite, non-zero float32 vector from base64 or a list of numbers; ``None`` where it is neither."""
+    """A finite, non-zero float32 vector from base64 or a list of numbers; ``None`` where it is neither. NumPy's warnings are off here."""
     try:
         if isinstance(raw, str):
-            vector = np.frombuffer(binascii.a2b_base64(raw), dtype="<f4")
+            vector = np.frombuffer(b64decode_as_bytearray(raw), dtype="<f4")
         else:
-            with np.errstate(over="ignore"):
-                vector = np.asarray(raw, dtype=np.float32)
-    except (ValueError, TypeError, binascii.Error):
+            vector = np.asarray(raw, dtype=np.float32)
+    except (ValueError, TypeError):  # what is no base64 is a ValueError too
         return None
     if vector.ndim != 1 or not len(vector):
         return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = float(vector.dot(vector))
+    square = float(vector.dot(vector))
     if 0.0 < square < float("inf") or (square == float("inf") and np.isfinite(vector).all()):
         return vector
     return None

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ import pytest
 
 import llmkit
 from llmkit import event_loop, session
-from llmkit.engine.store import VERSION, Entry, Store, Writer
+from llmkit.engine.store import VERSION, Store, Writer
 from tests.loopback import Json, Loopback, refusal, server_error
 from tests.process.child import Child
 
@@ -332,10 +333,11 @@ def test_errors_are_never_kept_and_the_next_run_sends_exactly_the_failed_rows(la
     assert ["Say row 13", "Say row 17"] == sorted(seen.texts[0] for seen in lab.seen[before:])
 
 
-def entry(number: int, tokens: int = 1, durable: Callable[[], None] = lambda: None) -> Entry:
+def entry(number: int, tokens: int = 1, durable: Callable[[], None] = lambda: None) -> Any:
     key = number.to_bytes(16, "big")
     reply = (key, b'"answer"', tokens, 0, 1, "stop", "m", 0.0)
-    return Entry(lambda: reply, (0, number, key, "live", None, "lab/m", 1, 0.0, 1, 0, 1), durable)
+    outcome = (0, number, key, "live", None, "lab/m", 1, 0.0, 1, 0, 1)
+    return SimpleNamespace(key=key, answered=True, reply=lambda: reply, outcome=lambda: outcome, durable=durable)
 
 
 def test_an_answer_that_no_table_can_hold_costs_only_itself(cache_dir: Path) -> None:
