@@ -26,6 +26,10 @@ _SOURCE: dict[int, Source] = {LIVE: "live", CACHE: "cache", JOB: "job"}
 UNSEEN, MISSING = -2, -1
 
 
+def _zeros(kind: str, length: int) -> array[Any]:
+    return array(kind, bytes(array(kind).itemsize * length))
+
+
 class Outcomes:
     """What became of every task of a run.
 
@@ -48,11 +52,13 @@ class Outcomes:
         self.task_of_row: npt.NDArray[np.int32] = np.full(rows, UNSEEN, dtype=np.int32)
         #: Rows of the tasks that answer several with different values (rerank).
         self.rows_of_task: dict[int, tuple[int, ...]] = {}
-        self.state = array("b")
-        self.attempts = array("H")
-        self.seconds = array("f")
-        self.input, self.cached_input, self.output = array("q"), array("q"), array("q")
-        self.target = array("b")
+        # A task has at least one row, so there is room for every task from the start; untouched pages cost nothing.
+        self._length = 0
+        self.state = _zeros("b", rows)
+        self.attempts = _zeros("H", rows)
+        self.seconds = _zeros("f", rows)
+        self.input, self.cached_input, self.output = _zeros("q", rows), _zeros("q", rows), _zeros("q", rows)
+        self.target = _zeros("b", rows)
         self.finish: dict[int, str] = {}
         self.errors: dict[int, LLMError] = {}
         self.keys: list[bytes] = []
@@ -66,21 +72,15 @@ class Outcomes:
         #: Tokens that were billed in this run, failed answers included.
         self.usage = Usage()
         #: Rows each task answers, so that progress counts rows.
-        self.weight = array("q")
+        self.weight = _zeros("q", rows)
 
     def __len__(self) -> int:
-        return len(self.state)
+        return self._length
 
     def add(self, key: bytes) -> int:
-        number = len(self.state)
-        self.state.append(PENDING)
-        self.attempts.append(0)
-        self.seconds.append(0.0)
-        self.input.append(0)
-        self.cached_input.append(0)
-        self.output.append(0)
-        self.target.append(-1)
-        self.weight.append(0)
+        number = self._length
+        self._length += 1
+        self.target[number] = -1
         self.keys.append(key)
         if not self.vectors:
             self.values.append(None)

@@ -39,8 +39,7 @@ CREATE TABLE runs (
     cost REAL, stopped TEXT);
 CREATE TABLE outcomes (
     run INTEGER NOT NULL, task INTEGER NOT NULL, key BLOB, source TEXT, error TEXT, model TEXT, attempts INTEGER, seconds REAL,
-    input INTEGER, cached_input INTEGER, output INTEGER);
-CREATE INDEX outcomes_by_run ON outcomes (run);
+    input INTEGER, cached_input INTEGER, output INTEGER, PRIMARY KEY (run, task)) WITHOUT ROWID;
 """
 
 #: 32 KiB hold five embeddings of 1,536 numbers; 16 KiB hold two and waste a quarter. A row is 3 to 5 microseconds cheaper to write.
@@ -242,7 +241,7 @@ class Store:
                 " created=excluded.created",
                 (entry.reply() for entry in entries if entry.answered),
             )
-            db.executemany("INSERT INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", (entry.outcome() for entry in entries))
+            db.executemany("INSERT OR REPLACE INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", (entry.outcome() for entry in entries))
 
         self._writing(work)
 

@@ -387,4 +387,4 @@ class DetailShape(ColumnShape):
 
 
 def _has_value(outcomes: Outcomes, task: int) -> bool:
-    return 0 < outcomes.state[task] < 4
+    return bool(0 < outcomes.state[task] < 4)
