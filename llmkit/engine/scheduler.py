@@ -700,7 +700,7 @@ class Line:
             output_tokens=answer_tokens,
             cost=Usage(tokens, 0, answer_tokens).cost(target.model.price),
             seconds=_seconds(requests, tokens + answer_tokens, account.limiter),
-            basis=f"input by {learned}; {words}; the first model of the route",
+            basis=f"input by {learned}; {words}" + ("; all by the first model of the route" if len(self.route) > 1 else ""),
         )
 
 
