@@ -29,6 +29,7 @@ def _circumstances(quick: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),  # of other work: it makes every figure worse, and llmkit's, which has two threads, most
         "versions": {name: version(name) for name in packages},
     }
 

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
 
-#: What one measurement is: rows, seconds, cpu (seconds, user and system, all threads), peak (bytes beyond what was held before).
+#: What one measurement is: rows, seconds, cpu (seconds of all threads, user and system), system (the kernel's share of it: files and sockets),
+#: peak (bytes beyond what was held before).
 Measured = dict[str, float]
 
 
@@ -28,18 +29,19 @@ class Meter:
 
     def __enter__(self) -> Self:
         self._resident = _start_of_peak()
-        self._cpu = _cpu()
+        self._user, self._system = _cpu()
         self._began = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, cpu = time.perf_counter() - self._began, _cpu() - self._cpu
-        self.found |= {"seconds": seconds, "cpu": cpu, "peak": max(0, _peak() - self._resident)}
+        seconds, (user, system) = time.perf_counter() - self._began, _cpu()
+        user, system = user - self._user, system - self._system
+        self.found |= {"seconds": seconds, "cpu": user + system, "system": system, "peak": max(0, _peak() - self._resident)}
 
 
-def _cpu() -> float:
+def _cpu() -> tuple[float, float]:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return used.ru_utime, used.ru_stime
 
 
 def _status(field: str) -> int:

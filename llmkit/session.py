@@ -16,9 +16,11 @@ import orjson
 
 from . import catalogue, event_loop
 from .adapter import Adapter, Target
+from .engine import scheduler
+from .engine.engine import Engine, Plan
 from .engine.limiter import Limiter
-from .engine.scheduler import Engine, Plan
-from .engine.store import Store, Writer
+from .engine.store import Store
+from .engine.writer import Writer
 from .errors import ConfigError, LLMError, MissingExtra, MissingKey, ModelGone, UnknownModel, Unsupported
 from .outcomes import Outcomes
 from .run import Run, Shape
@@ -310,7 +312,7 @@ class Session:
         return run
 
     async def _carry_out(self, plan: Plan, run: Run[Any]) -> None:
-        await self.engine.carry_out(plan)
+        await scheduler.carry_out(self.engine, plan)
         stopped = plan.outcomes.stopped
         if isinstance(stopped, ModelGone):
             first = plan.route[0]
@@ -327,7 +329,7 @@ class Session:
             self.last_run.cancel()
 
     def estimate(self, plan: Plan) -> Estimate:
-        return event_loop.call(self.engine.estimate, plan)
+        return event_loop.call(scheduler.estimate, self.engine, plan)
 
 
 def _listed(model: Any) -> list[Any]:

@@ -52,10 +52,7 @@ CHAT = {
         "mistral-medium-2604=mistral-medium-3.5 mistral-small-latest=mistral-small mistral-small-2603 "
         "ministral-8b-2512=ministral-8b ministral-3b-2512=ministral-3b codestral-2508=codestral"
     ),
-    "ollama": (
-        "gpt-oss:20b=gpt-oss-20b llama3.2=llama-3.2-3b llama3.1=llama-3.1-8b qwen3=qwen3-8b gemma3=gemma-3-4b "
-        "mistral=mistral-7b"
-    ),
+    "ollama": ("gpt-oss:20b=gpt-oss-20b llama3.2=llama-3.2-3b llama3.1=llama-3.1-8b qwen3=qwen3-8b gemma3=gemma-3-4b mistral=mistral-7b"),
     "openai": (
         "gpt-6.1-sol gpt-6.1-terra gpt-6-astra gpt-6-sol gpt-6-luna gpt-5.6-sol gpt-5.6-terra gpt-5.6-luna gpt-5.5 "
         "gpt-5.4 gpt-5.4-mini gpt-5.4-nano gpt-5.2 gpt-5.1 gpt-5 gpt-5-mini gpt-5-nano gpt-4.1 gpt-4.1-mini gpt-4o "
@@ -80,15 +77,11 @@ CHAT = {
 # As above, with the length of the vectors after "#" (from the model's own page or card; litellm has few of them).
 EMBED = {
     "fireworks": (
-        "accounts/fireworks/models/qwen3-embedding-8b#4096=qwen3-embedding-8b "
-        "nomic-ai/nomic-embed-text-v1.5#768=nomic-embed-text-v1.5"
+        "accounts/fireworks/models/qwen3-embedding-8b#4096=qwen3-embedding-8b nomic-ai/nomic-embed-text-v1.5#768=nomic-embed-text-v1.5"
     ),
     "gemini": "gemini-embedding-2#3072 gemini-embedding-001#3072",
     "mistral": "mistral-embed#1024 codestral-embed#1536",
-    "ollama": (
-        "nomic-embed-text#768=nomic-embed-text-v1.5 mxbai-embed-large#1024 bge-m3#1024 all-minilm#384 "
-        "embeddinggemma#768"
-    ),
+    "ollama": ("nomic-embed-text#768=nomic-embed-text-v1.5 mxbai-embed-large#1024 bge-m3#1024 all-minilm#384 embeddinggemma#768"),
     "openai": "text-embedding-3-large#3072 text-embedding-3-small#1536 text-embedding-ada-002#1536",
     "together": "BAAI/bge-base-en-v1.5#768=bge-base-en-v1.5",
 }

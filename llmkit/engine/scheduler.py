@@ -2,7 +2,7 @@
 
 Never a task per row: a run has as many workers as it may have requests in flight, and no more prompts in memory than they need.
 
-``Engine`` is what a session's runs share (connections, store, limiters, requests in flight). ``Line`` is one run of it.
+``Line`` is one run on its way; what runs share is in ``engine.py``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..adapter import Codec, RequestTemplate, Target
+from ..adapter import Codec, Target
 from ..errors import (
     BatchTooLarge,
     BudgetReached,
@@ -28,61 +27,29 @@ from ..errors import (
     ServerFault,
     repeats,
 )
-from ..event_loop import Clock, LoopClock, off_loop
-from ..outcomes import CACHE, LIVE, PENDING, Outcomes
-from ..types import Estimate, Operation, Policy, Reply, Task, Usage
+from ..event_loop import off_loop
+from ..outcomes import CACHE, LIVE, PENDING
+from ..types import Estimate, Reply, Task, Usage
 from . import retry
+from .engine import Engine, Plan
 from .limiter import Limiter
 from .retry import Answer, Ticket
-from .store import Stored, Writer
+from .store import Stored
 
-if TYPE_CHECKING:
-    from .transport import Transport
-
-__all__ = ["Account", "Engine", "Line", "Plan"]
+__all__ = ["Line", "carry_out", "estimate"]
 
 #: Tasks drawn from the table at a time.
 DRAW = 256
 
-#: Seconds after which a key that rotates is asked for again; a 401 asks at once.
-KEY_LIVES = 60.0
+
+async def carry_out(engine: Engine, plan: Plan) -> None:
+    """Settle every task of the plan; returns normally also when the run was stopped (``outcomes.stopped`` says why)."""
+    await Line(engine, plan).run()
 
 
-@dataclass(slots=True)
-class Plan:
-    """One call, ready to be carried out."""
-
-    run_id: str
-    operation: Operation
-    tasks: Callable[[], Iterator[Task]]
-    route: Sequence[Target]
-    policy: Policy
-    outcomes: Outcomes
-    #: How often it was begun: a retry is a line of its own in the journal.
-    begun: int = 0
-
-
-class Account:
-    """A target's limiter and what replies have taught about it: tokens per byte of body, tokens of an answer."""
-
-    def __init__(self, limiter: Limiter) -> None:
-        self.limiter = limiter
-        self.tokens_per_byte = 0.25
-        self.output = 0.0
-        self.largest_output = 0
-        self.replies = 0
-
-    def learn(self, sent: int, usage: Usage) -> None:
-        self.replies += 1
-        weight = max(0.05, 1.0 / self.replies)
-        if usage.input and sent:
-            self.tokens_per_byte += weight * (usage.input / sent - self.tokens_per_byte)
-        # Nine answers in ten are shorter than this: steps up and down balance there.
-        step = max(1.0, 0.1 * self.output)
-        self.output = (
-            float(usage.output) if self.replies == 1 else max(0.0, self.output + step * (0.9 if usage.output > self.output else -0.1))
-        )
-        self.largest_output = max(self.largest_output, usage.output)
+async def estimate(engine: Engine, plan: Plan) -> Estimate:
+    """What ``carry_out`` would do, found by drawing every task and asking the store; nothing is sent."""
+    return await Line(engine, plan).estimate()
 
 
 @dataclass(slots=True)
@@ -126,104 +93,6 @@ class _Settled:
             outcomes.settle(ticket.number, result, LIVE, ticket.attempts, self.seconds, self.position)
 
 
-class Engine:
-    """What the runs of a session share. Lives on the loop thread.
-
-    Parameters
-    ----------
-    new_transport : callable
-        Makes the ``Transport`` at the first request: aiohttp takes a tenth of a second to import.
-    writer : Writer or None
-        ``None`` keeps nothing.
-    new_limiter : callable
-        ``new_limiter(target) -> Limiter``; the session knows the limits that were set by hand.
-    """
-
-    def __init__(
-        self,
-        new_transport: Callable[[], Transport],
-        writer: Writer | None,
-        new_limiter: Callable[[Target], Limiter],
-        clock: Clock | None = None,
-    ) -> None:
-        self._new_transport = new_transport
-        self.writer = writer
-        self.clock: Clock = clock or LoopClock()
-        #: The run that asks for a key, and the future of an answer that other runs wait for.
-        self.flights: dict[bytes, Line] = {}
-        self.awaited: dict[bytes, asyncio.Future[Reply]] = {}
-        self._new_limiter = new_limiter
-        self._accounts: dict[Any, Account] = {}
-        self._addresses: dict[int, tuple[Target, tuple[Any, ...]]] = {}
-        self._templates: dict[Any, asyncio.Task[RequestTemplate]] = {}
-
-    @cached_property
-    def transport(self) -> Transport:
-        return self._new_transport()
-
-    async def carry_out(self, plan: Plan) -> None:
-        """Settle every task of the plan; returns normally also when the run was stopped (``outcomes.stopped`` says why)."""
-        await Line(self, plan).run()
-
-    async def estimate(self, plan: Plan) -> Estimate:
-        """What ``carry_out`` would do, found by drawing every task and asking the store; nothing is sent."""
-        return await Line(self, plan).estimate()
-
-    # -------------------------------------------------------------------------------------------------------- per target
-
-    def account(self, target: Target) -> Account:
-        name = self._address(target)
-        account = self._accounts.get(name)
-        if account is None:
-            account = self._accounts[name] = Account(self._new_limiter(target))
-        return account
-
-    def _address(self, target: Target) -> tuple[Any, ...]:
-        known = self._addresses.get(id(target))
-        if known is None or known[0] is not target:
-            if len(self._addresses) > 256:
-                self._addresses.clear()
-            known = self._addresses[id(target)] = (target, self._new_address(target))
-        return known[1]
-
-    @staticmethod
-    def _new_address(target: Target) -> tuple[Any, ...]:
-        # Accounts are told apart by the key's hash, in memory only; a rotating key is one account.
-        secret = target.secret
-        mark = b"" if secret is None else b"rotates" if secret.rotates else hashlib.blake2b(secret.reveal().encode()).digest()
-        return target.provider.name, target.provider.base_url, target.model.name, mark
-
-    async def template(self, target: Target, anew: bool = False) -> RequestTemplate:
-        name = (self._address(target), target.codec.path)
-        making = self._templates.get(name)
-        if making is not None and making.done() and not making.cancelled() and making.exception() is None:
-            expires = making.result().expires
-            anew = anew or (expires is not None and time.monotonic() >= expires)
-        elif making is not None and making.done():
-            anew = True
-        if making is not None and making.done() and not anew:
-            return making.result()
-        if making is None or anew:
-            making = asyncio.get_running_loop().create_task(self._connect(target))
-            self._templates[name] = making
-        return await asyncio.shield(making)
-
-    @staticmethod
-    async def _connect(target: Target) -> RequestTemplate:
-        # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
-        assert target.adapter.connect is not None
-        template = await off_loop(target.adapter.connect, target)
-        if target.secret is not None and target.secret.rotates and template.expires is None:
-            template = replace(template, expires=time.monotonic() + KEY_LIVES)
-        return template
-
-    async def close(self) -> None:
-        if self.writer is not None:
-            await self.writer.close()
-        if "transport" in self.__dict__:
-            await self.transport.close()
-
-
 class Line:
     """One run on its way: see ``retry.Line`` for the part that the retry layer uses."""
 
@@ -238,7 +107,7 @@ class Line:
         self._numbers: dict[bytes, int] = {key: number for number, key in enumerate(self.outcomes.keys)}
         #: In a retry: what was numbered before and is still to be answered.
         self._left_over = {number for number in range(len(self.outcomes)) if self.outcomes.state[number] == PENDING}
-        self._source = iter(())  # type: Iterator[Task]
+        self._source: Iterator[Task] = iter(())
         self._ready: deque[Ticket] = deque()
         self._drawn = False
         self._following = 0

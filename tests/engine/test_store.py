@@ -21,7 +21,8 @@ import pytest
 
 import llmkit
 from llmkit import event_loop, session
-from llmkit.engine.store import VERSION, Store, Writer
+from llmkit.engine.store import VERSION, Store
+from llmkit.engine.writer import Writer
 from tests.loopback import Json, Loopback, refusal, server_error
 from tests.process.child import Child
 

@@ -1,0 +1,153 @@
+"""What the runs of a session share: connections, accounts, templates, the store, and who is asking for what just now."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..adapter import RequestTemplate, Target
+from ..event_loop import Clock, LoopClock, off_loop
+from ..outcomes import Outcomes
+from ..types import Operation, Policy, Reply, Task, Usage
+from .limiter import Limiter
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .transport import Transport
+
+__all__ = ["Account", "Engine", "Plan"]
+
+#: Seconds after which a key that rotates is asked for again; a 401 asks at once.
+KEY_LIVES = 60.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """One call, ready to be carried out."""
+
+    run_id: str
+    operation: Operation
+    tasks: Callable[[], Iterator[Task]]
+    route: Sequence[Target]
+    policy: Policy
+    outcomes: Outcomes
+    #: How often it was begun: a retry is a line of its own in the journal.
+    begun: int = 0
+
+
+class Account:
+    """A target's limiter and what replies have taught about it: tokens per byte of body, tokens of an answer."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.tokens_per_byte = 0.25
+        self.output = 0.0
+        self.largest_output = 0
+        self.replies = 0
+
+    def learn(self, sent: int, usage: Usage) -> None:
+        self.replies += 1
+        weight = max(0.05, 1.0 / self.replies)
+        if usage.input and sent:
+            self.tokens_per_byte += weight * (usage.input / sent - self.tokens_per_byte)
+        # Nine answers in ten are shorter than this: steps up and down balance there.
+        step = max(1.0, 0.1 * self.output)
+        self.output = (
+            float(usage.output) if self.replies == 1 else max(0.0, self.output + step * (0.9 if usage.output > self.output else -0.1))
+        )
+        self.largest_output = max(self.largest_output, usage.output)
+
+
+class Engine:
+    """What the runs of a session share. Lives on the loop thread.
+
+    Parameters
+    ----------
+    new_transport : callable
+        Makes the ``Transport`` at the first request: aiohttp takes a tenth of a second to import.
+    writer : Writer or None
+        ``None`` keeps nothing.
+    new_limiter : callable
+        ``new_limiter(target) -> Limiter``; the session knows the limits that were set by hand.
+    """
+
+    def __init__(
+        self,
+        new_transport: Callable[[], Transport],
+        writer: Writer | None,
+        new_limiter: Callable[[Target], Limiter],
+        clock: Clock | None = None,
+    ) -> None:
+        self._new_transport = new_transport
+        self.writer = writer
+        self.clock: Clock = clock or LoopClock()
+        #: The run that asks for a key, and the future of an answer that other runs wait for.
+        self.flights: dict[bytes, Any] = {}
+        self.awaited: dict[bytes, asyncio.Future[Reply]] = {}
+        self._new_limiter = new_limiter
+        self._accounts: dict[Any, Account] = {}
+        self._addresses: dict[int, tuple[Target, tuple[Any, ...]]] = {}
+        self._templates: dict[Any, asyncio.Task[RequestTemplate]] = {}
+
+    @cached_property
+    def transport(self) -> Transport:
+        return self._new_transport()
+
+    # -------------------------------------------------------------------------------------------------------- per target
+
+    def account(self, target: Target) -> Account:
+        name = self._address(target)
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = Account(self._new_limiter(target))
+        return account
+
+    def _address(self, target: Target) -> tuple[Any, ...]:
+        known = self._addresses.get(id(target))
+        if known is None or known[0] is not target:
+            if len(self._addresses) > 256:
+                self._addresses.clear()
+            known = self._addresses[id(target)] = (target, self._new_address(target))
+        return known[1]
+
+    @staticmethod
+    def _new_address(target: Target) -> tuple[Any, ...]:
+        # Accounts are told apart by the key's hash, in memory only; a rotating key is one account.
+        secret = target.secret
+        mark = b"" if secret is None else b"rotates" if secret.rotates else hashlib.blake2b(secret.reveal().encode()).digest()
+        return target.provider.name, target.provider.base_url, target.model.name, mark
+
+    async def template(self, target: Target, anew: bool = False) -> RequestTemplate:
+        name = (self._address(target), target.codec.path)
+        making = self._templates.get(name)
+        if making is not None and making.done() and not making.cancelled() and making.exception() is None:
+            expires = making.result().expires
+            anew = anew or (expires is not None and time.monotonic() >= expires)
+        elif making is not None and making.done():
+            anew = True
+        if making is not None and making.done() and not anew:
+            return making.result()
+        if making is None or anew:
+            making = asyncio.get_running_loop().create_task(self._connect(target))
+            self._templates[name] = making
+        return await asyncio.shield(making)
+
+    @staticmethod
+    async def _connect(target: Target) -> RequestTemplate:
+        # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
+        assert target.adapter.connect is not None
+        template = await off_loop(target.adapter.connect, target)
+        if target.secret is not None and target.secret.rotates and template.expires is None:
+            template = replace(template, expires=time.monotonic() + KEY_LIVES)
+        return template
+
+    async def close(self) -> None:
+        if self.writer is not None:
+            await self.writer.close()
+        if "transport" in self.__dict__:
+            await self.transport.close()
