@@ -16,8 +16,8 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
 
-#: What one measurement is: rows, seconds, cpu (seconds of all threads, user and system), system (the kernel's share of it: files and sockets),
-#: peak (bytes beyond what was held before).
+#: What one measurement is: rows, seconds, cpu (seconds of all threads, user and system), system (the kernel's share of it: files and
+#: sockets), peak (bytes beyond what was held before).
 Measured = dict[str, float]
 
 

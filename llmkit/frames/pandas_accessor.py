@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +16,12 @@ from ..operations.rerank import MOST_DOCUMENTS, RERANK
 from ..run import Run
 from ..session import Session, default
 from ..types import Operation, Policy, Task
+from . import arguments as checked
+from .arguments import Cache, OnError
 from .columns import ColumnShape, DetailShape, FrameTable, matrix_of, one_column
 from .ranking import Ranked, best_rows, normalised, scored
 
 __all__ = ["FrameAccessor", "SeriesAccessor", "register"]
-
-Cache = Literal["use", "refresh", "off"]
-OnError = Literal["keep", "raise"]
 
 
 class _Accessor:
@@ -98,72 +96,6 @@ def _nothing(operation: Operation, shape: Any, wait: bool, session: Session, pol
 
     run.begin(work)
     return run.result() if wait else run
-
-
-def _policy(
-    cache: Cache,
-    on_error: OnError,
-    max_cost: float | None,
-    timeout: float,
-    max_attempts: int,
-    max_concurrency: int,
-) -> Policy:
-    if cache not in ("use", "refresh", "off"):
-        raise ConfigError(f'cache is "use", "refresh" or "off", not {cache!r}')
-    if on_error not in ("keep", "raise"):
-        raise ConfigError(f'on_error is "keep" or "raise", not {on_error!r}')
-    if not _is_number(timeout) or not timeout > 0:
-        raise ConfigError(f"timeout is seconds, more than 0, not {timeout!r}")
-    for name, value in (("max_attempts", max_attempts), ("max_concurrency", max_concurrency)):
-        if not _is_whole(value) or value < 1:
-            raise ConfigError(f"{name} is a whole number of at least 1, not {value!r}")
-    if max_cost is not None and (not _is_number(max_cost) or not max_cost >= 0):
-        raise ConfigError(f"max_cost is US dollars, e.g. max_cost=2.50, not {max_cost!r}")
-    return Policy(
-        cache=cache,
-        on_error=on_error,
-        max_cost=max_cost,
-        timeout=timeout,
-        max_attempts=max_attempts,
-        max_concurrency=max_concurrency,
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _options(temperature: Any = None, **whole: Any) -> dict[str, Any]:
-    """What goes into the body as it is; numpy's numbers, which JSON does not know, become Python's."""
-    options: dict[str, Any] = {}
-    if temperature is not None:
-        if not _is_number(temperature) or not temperature >= 0:
-            raise ConfigError(f"temperature is a number from 0 up, not {temperature!r}")
-        options["temperature"] = temperature if type(temperature) in (int, float) else float(temperature)
-    for name, value in whole.items():
-        if value is not None:
-            if not _is_whole(value) or (value < 1 and name != "seed"):
-                raise ConfigError(f"{name} is a whole number{'' if name == 'seed' else ' of at least 1'}, not {value!r}")
-            options[name] = int(value)
-    return options
-
-
-def _rows(name: str, value: Any, least: int) -> int | None:
-    if value is not None and (not _is_whole(value) or value < least):
-        raise ConfigError(f"{name} is a number of rows, at least {least}, not {value!r}")
-    return None if value is None else int(value)
-
-
-def _limit(limit: Any) -> int | None:
-    return _rows("limit", limit, 0)
-
-
-def _columns(on: Any) -> list[Any]:
-    return list(on) if isinstance(on, list) else [on]
 
 
 class FrameAccessor(_Accessor):
@@ -271,18 +203,18 @@ class FrameAccessor(_Accessor):
         >>> df.llm.chat("Say {text}", model="echo/echo", show_progress=False).tolist()
         ['[echo, not a model] Say first', nan]
         """
-        table = FrameTable(self._frame, _limit(limit))
-        policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        table = FrameTable(self._frame, checked.limit(limit))
+        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
         if system is not None and not isinstance(system, str):
             raise ConfigError(f"system is a text, the same for all rows, not {type(system).__name__}")
-        columns = None if on is None else _columns(on)
+        columns = None if on is None else checked.columns(on)
         if columns is not None:
             table.check(columns)
         arguments = {
             "prompt": prompt,
             "on": columns,
             "system": system,
-            "options": _options(temperature=temperature, max_tokens=max_tokens, seed=seed),
+            "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed),
         }
         if columns is None:
             from ..operations.chat import Template
@@ -345,10 +277,10 @@ class FrameAccessor(_Accessor):
         >>> df.llm.embed("text", model="local/lexical", dimensions=64, show_progress=False).llm.matrix().shape
         (2, 64)
         """
-        table = FrameTable(self._frame, _limit(limit))
-        policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        table = FrameTable(self._frame, checked.limit(limit))
+        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
         table.check([on])
-        arguments = {"on": on, "options": _options(dimensions=dimensions)}
+        arguments = {"on": on, "options": checked.options(dimensions=dimensions)}
         shape = (_RememberingDetail if detail else _Remembering)(self._frame.index, "vector", "embedding")
         shape.session = self._session
         return self._run(
@@ -408,9 +340,9 @@ class FrameAccessor(_Accessor):
         >>> df.llm.rerank("battery problems", on="text", top_k=1, model="local/bm25")["text"].tolist()
         ['battery problems again']
         """
-        policy = _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
-        top_k = _rows("top_k", top_k, 1)
-        texts = one_column(self._frame, on).iloc[: _limit(limit)]
+        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        top_k = checked.rows("top_k", top_k, 1)
+        texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
         FrameTable(texts.to_frame(on)).check([on])
         codes, different = _factorized(texts)
         table = FrameTable(pd.DataFrame({on: different}))
@@ -460,7 +392,7 @@ class FrameAccessor(_Accessor):
         """
         if not isinstance(query, str) or not query.strip():
             raise BadInput("search needs a query: the first argument is empty")
-        best = _rows("top_k", top_k, 1) or len(self._frame)
+        best = checked.rows("top_k", top_k, 1) or len(self._frame)
         column = one_column(self._frame, on)
         if not len(self._frame):
             return scored(self._frame, np.empty(0, dtype=np.intp), np.empty(0))
@@ -548,9 +480,9 @@ class FrameAccessor(_Accessor):
         >>> df.llm.classify("text", labels, model="local/lexical", show_progress=False).tolist()
         ['billing', 'delivery']
         """
-        described = _described(labels)
-        _policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
-        texts = one_column(self._frame, on).iloc[: _limit(limit)]
+        described = checked.described(labels)
+        checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
         FrameTable(texts.to_frame(on)).check([on])
         names = list(described)
         dtype = pd.CategoricalDtype(names)
@@ -584,16 +516,6 @@ class FrameAccessor(_Accessor):
         value = pd.Series(pd.Categorical.from_codes([-1] * length, dtype=dtype), index=self._frame.index, name="classify")
         nothing = np.full(length, np.nan)
         return pd.DataFrame({"value": value.array, "score": nothing, "margin": nothing}, index=value.index) if detail else value
-
-
-def _described(labels: Any) -> dict[str, str]:
-    """Label to description; a label that comes without one describes itself."""
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
-        raise BadInput(f'labels are a list, e.g. ["billing", "delivery"], or a mapping of label to description, not {labels!r}')
-    described = dict(labels) if isinstance(labels, Mapping) else {label: label for label in labels}
-    if len(described) < 2 or not all(isinstance(text, str) and text.strip() for pair in described.items() for text in pair):
-        raise BadInput("classify needs at least two different labels, each a text, and none with an empty description")
-    return described
 
 
 class SeriesAccessor(_Accessor):
