@@ -133,7 +133,7 @@ def run(url: str, quick: bool = False) -> tuple[str, dict[str, Any]]:
         judged(f"memory over the frame at {large:,} rows", scale["peak"] / 1e6, 150, " MB"),
         judged(f"CPU a row, {large:,} rows / {rows:,} rows", per_row(scale) / per_row(ours), 1.10),
     ]
-    head = ("chat, no latency, 64 in flight", "rows", "rows/s", "CPU ms/row", "/ aiohttp", "/ SDK", "peak MB")
+    head = ("chat, no latency, 64 in flight", "rows", "rows/s", "CPU ms/row", "median", "/ aiohttp", "/ SDK", "peak MB")
     facts = {"rounds": found, f"llmkit_{large}": scale, "targets": targets}
     return f"{table(head, lines)}\n\n{verdicts(targets)}", facts
 

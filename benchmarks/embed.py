@@ -140,7 +140,7 @@ def run(url: str, quick: bool = False) -> tuple[str, dict[str, Any]]:
         judged("CPU a row, llmkit / by hand", per_row(ours) / per_row(hand), 1.5),
         judged("peak memory over the result's own", max(over(one) for one in found["llmkit"]), 150, " MB"),
     ]
-    head = (f"embed, {DIMENSIONS:,} numbers, {BATCH} a request", "rows", "rows/s", "CPU ms/row", "/ by hand", "/ SDK", "MB over")
+    head = (f"embed, {DIMENSIONS:,} numbers, {BATCH} a request", "rows", "rows/s", "CPU ms/row", "median", "/ by hand", "/ SDK", "MB over")
     return f"{table(head, lines)}\n\n{verdicts(targets)}", {"rounds": found, "result_bytes": own, "targets": targets}
 
 

@@ -8,13 +8,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from llmkit.engine.writer import Writer
 from tests.loopback import Loopback
 from tests.process.child import Child, settled
 
 ROWS, KILLS = 5_000, 20
 
-#: ``max_concurrency``'s default, and what the store may hold back: a group that is being written, and what arrives meanwhile.
-IN_FLIGHT, UNFLUSHED = 64, 7 * 64
+#: ``max_concurrency``'s default, and what the store may hold back: a group that is being written, and one that waits.
+IN_FLIGHT, UNFLUSHED = 64, 2 * Writer.CROWD
 
 RUN = f"""
 df = pd.DataFrame({{"text": [f"row {{i}}" for i in range({ROWS})]}})
