@@ -200,8 +200,9 @@ class FrameAccessor(_Accessor):
         --------
         >>> import pandas as pd, llmkit
         >>> df = pd.DataFrame({"text": ["first", None]})
-        >>> df.llm.chat("Say {text}", model="echo/echo", show_progress=False).tolist()
-        ['[echo, not a model] Say first', nan]
+        >>> said = df.llm.chat("Say {text}", model="echo/echo", show_progress=False)
+        >>> said[0], said.isna().tolist()
+        ('[echo, not a model] Say first', [False, True])
         """
         table = FrameTable(self._frame, checked.limit(limit))
         policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
