@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -142,6 +143,10 @@ class Store:
                 db.execute(f"PRAGMA page_size={_PAGE}")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
+            # Vectors: a group of 256 dirties more pages than the usual 2 MB hold, and what a statement keeps to undo itself would go to a
+            # temporary file of its own, as much again as the vectors.
+            db.execute("PRAGMA cache_size=-16384")
+            db.execute("PRAGMA temp_store=MEMORY")
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
         except sqlite3.Error as error:
@@ -232,15 +237,8 @@ class Store:
         entries = list(entries)
 
         def work(db: sqlite3.Connection) -> None:
-            # Rows are made one at a time as they are written: 512 vectors packed side by side would be 3 MB more.
-            db.executemany(
-                "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created) VALUES (?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (key) DO UPDATE SET value=excluded.value, input=excluded.input,"
-                " cached_input=excluded.cached_input, output=excluded.output, finish=excluded.finish, model=excluded.model,"
-                " created=excluded.created",
-                (entry.reply() for entry in entries if entry.answered),
-            )
-            db.executemany("INSERT OR REPLACE INTO outcomes VALUES (?,?,?,?,?,?,?,?,?,?,?)", (entry.outcome() for entry in entries))
+            _insert(db, _INTO_REPLIES, _OR_RENEW, (entry.reply() for entry in entries if entry.answered))
+            _insert(db, "INSERT OR REPLACE INTO outcomes", "", (entry.outcome() for entry in entries))
 
         self._writing(work)
 
@@ -256,6 +254,24 @@ class Store:
         # The lock is shared with the parent through the open file: it stays the parent's, and must not outlive it in here.
         for lock in (self._lock, *self._left.values()):
             lock.close()
+
+
+_INTO_REPLIES = "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created)"
+_OR_RENEW = (
+    " ON CONFLICT (key) DO UPDATE SET value=excluded.value, input=excluded.input, cached_input=excluded.cached_input,"
+    " output=excluded.output, finish=excluded.finish, model=excluded.model, created=excluded.created"
+)
+
+#: Rows of one statement. Python lets go of its lock and takes it back around every statement, and while the loop thread is busy each
+#: time costs more than the row does. SQLite before 3.32 takes 999 values a statement.
+_AT_ONCE = 64
+
+
+def _insert(db: sqlite3.Connection, head: str, tail: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    rows = iter(rows)
+    while some := list(islice(rows, _AT_ONCE)):
+        marks = f"({','.join('?' * len(some[0]))})"
+        db.execute(f"{head} VALUES {','.join([marks] * len(some))}{tail}", [value for row in some for value in row])
 
 
 class _Unreadable(Exception):
