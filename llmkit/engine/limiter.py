@@ -164,8 +164,9 @@ class Limiter:
             self._waiting.appendleft(entry)
         else:
             self._waiting.append(entry)
-        if self._busy_since is None:
-            self._busy_since = self.clock.now()
+            # A row that was sent back waits for its own second try: that is no crowd at the door, and no measure of a pace.
+            if self._busy_since is None:
+                self._busy_since = self.clock.now()
         self._wake()
         try:
             return await future

@@ -119,13 +119,11 @@ class Line:
         self._spent = 0.0
         self._reserved = 0.0
         self._journal = 0
-        self._began = 0.0
         self._prefixes = [self._prefix(target) for target in self.route]
 
     # ------------------------------------------------------------------------------------------------------------- the run
 
     async def run(self) -> None:
-        self._began = self.clock.now()
         self._source = self.plan.tasks()
         for target in self.route:
             self.limiter(target).allow(self.policy.max_concurrency)

@@ -127,7 +127,8 @@ class Writer:
 
     async def room(self) -> None:
         """Return once fewer answers wait for the file."""
-        while self.crowded and self._flushing is not None and not self._flushing.done():
+        while self.crowded and self._is_flushing():
+            assert self._flushing is not None
             await asyncio.wait({self._flushing, self._next_group()}, return_when=asyncio.FIRST_COMPLETED)
 
     def _next_group(self) -> asyncio.Future[None]:
@@ -254,4 +255,4 @@ class Writer:
             self.store = None
         self.worker = Worker("llmkit-store")
         self._pending, self._owed, self._unwritten = [], [], {}
-        self._timer = self._retry = self._flushing = None
+        self._timer = self._retry = self._flushing = self._taken = None

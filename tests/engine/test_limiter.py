@@ -232,6 +232,23 @@ def test_an_overload_does_not_lower_the_pace_for_good() -> None:
     assert allowed == 50
 
 
+def test_a_row_that_is_sent_back_several_times_waits_for_itself_and_not_for_a_pace() -> None:
+    clock = ManualClock()
+    limiter = limiter_of(clock)
+
+    async def scenario() -> None:
+        for _ in range(4):
+            waiting = asyncio.ensure_future(limiter.acquire(first=True))
+            while not waiting.done():
+                await settle()
+                if not waiting.done():
+                    clock.advance(0.05)
+            limiter.slow_down(waiting.result(), RateLimited(""))
+
+    run(scenario())
+    assert clock.now() < 5.0, "the jittered waits alone, not a request in twenty seconds"
+
+
 def test_a_single_429_on_an_idle_account_does_not_slow_the_next_rows() -> None:
     clock = ManualClock()
     limiter = limiter_of(clock)
