@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from .errors import LLMError
-from .types import Limits, Model, Provider, Reply, Request, Secret
+from .types import Limits, Model, Provider, Reply, Request, Secret, Usage
 
-__all__ = ["Adapter", "Codec", "RequestTemplate", "Target", "to_json", "whole"]
+__all__ = ["Adapter", "Codec", "Delta", "RequestTemplate", "Target", "to_json", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,22 @@ class Target:
     adapter: Adapter
     codec: Codec
     secret: Secret | None = field(default=None, repr=False)
+    #: A client object of the caller's own, which then does the sending.
+    foreign: Any = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         return f"{self.provider.name}/{self.model.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one event of a streamed answer adds. ``usage`` counts from the start of the answer, so the largest counts are the true ones."""
+
+    text: str = ""
+    usage: Usage | None = None
+    finish: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +74,26 @@ class Codec:
         ``ServerFault(kind="bad_response")`` for a body that is no answer at all.
     batch_size : callable
         ``batch_size(target) -> (requests, tokens)``: the most that one HTTP call may carry; ``None`` tokens for no cap.
+    content_type : str
+        Of the body; with its boundary where it has parts.
+    options : frozenset of str or None
+        The options of a request that this wire has a word for; ``None`` for whatever is asked. The others are refused before anything is
+        sent, hints (``input_type``) excepted.
+    streamed : callable or None
+        ``streamed(target) -> members`` that are added to the body to have the answer come in events; ``None`` where it cannot.
+    delta : callable or None
+        ``delta(event, data) -> Delta or None``: one server-sent event, its name (``""`` where it has none) and its data. Raises the error
+        that an event amounts to.
     """
 
     path: str
     encode: Callable[[Sequence[Request], Target], bytes]
     decode: Callable[[Any, Sequence[Request]], list[Reply | LLMError]]
     batch_size: Callable[[Target], tuple[int, int | None]] = lambda target: (1, None)
+    content_type: str = "application/json"
+    options: frozenset[str] | None = None
+    streamed: Callable[[Target], Mapping[str, Any]] | None = None
+    delta: Callable[[str, bytes], Delta | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +116,11 @@ class Adapter:
     answer : callable or None
         ``answer(body, target) -> body`` for built-in providers: no network. ``blocking`` says that it computes for long and is run in a
         worker thread.
+    client : callable or None
+        ``client(target, is_async) -> the vendor's official SDK client``, retries off.
+    send : callable or None
+        ``send(foreign, codec, body) -> (status, headers, body)`` for a client object of the caller's own: the SDK posts, in a worker thread
+        or on the loop, as its kind is (a coroutine is awaited).
     """
 
     name: str
@@ -99,6 +130,8 @@ class Adapter:
     read_limits: Callable[[Mapping[str, str]], Limits | None]
     answer: Callable[[bytes, Target], Any] | None = None
     blocking: bool = False
+    client: Callable[[Target, bool], Any] | None = None
+    send: Callable[[Any, Codec, bytes], Any] | None = None
 
 
 def to_json(body: Any) -> bytes:

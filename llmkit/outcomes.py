@@ -60,6 +60,8 @@ class Outcomes:
         self.input, self.cached_input, self.output = _zeros("q", rows), _zeros("q", rows), _zeros("q", rows)
         self.target = _zeros("b", rows)
         self.finish: dict[int, str] = {}
+        #: What was billed, of the few tasks where tokens in, cached and out do not say it all.
+        self.billed: dict[int, Usage] = {}
         self.errors: dict[int, LLMError] = {}
         self.keys: list[bytes] = []
         #: Why the tasks that are still pending at the end were not sent.
@@ -113,8 +115,7 @@ class Outcomes:
         self.state[task] = source
         self.attempts[task] = min(attempts, 65535)
         self.seconds[task] = seconds
-        usage = reply.usage
-        self.input[task], self.cached_input[task], self.output[task] = usage.input, usage.cached_input, usage.output
+        self._count(task, reply.usage)
         self.target[task] = target
         if reply.finish is not None and reply.finish != "stop":
             self.finish[task] = sys.intern(reply.finish)
@@ -131,9 +132,18 @@ class Outcomes:
         self.seconds[task] = seconds
         self.target[task] = target
         if error.usage is not None:
-            self.input[task], self.output[task] = error.usage.input, error.usage.output
+            self._count(task, error.usage)
         self.failed += 1
         self.rows_failed += self.weight[task]
+
+    def _count(self, task: int, usage: Usage) -> None:
+        self.input[task], self.cached_input[task], self.output[task] = usage.input, usage.cached_input, usage.output
+        if not usage.plain:
+            self.billed[task] = usage
+
+    def used(self, task: int) -> Usage:
+        """What the task was billed."""
+        return self.billed.get(task) or Usage(self.input[task], self.cached_input[task], self.output[task])
 
     def bill(self, usage: Usage) -> None:
         self.usage = self.usage + usage
@@ -156,8 +166,7 @@ class Outcomes:
         target = self.target[task]
         reply = None
         if source is not None:
-            usage = Usage(self.input[task], self.cached_input[task], self.output[task])
-            reply = Reply(self.value(task), usage, finish=self.finish.get(task, "stop"))
+            reply = Reply(self.value(task), self.used(task), finish=self.finish.get(task, "stop"))
         name = targets[target] if 0 <= target < len(targets) else None
         return Outcome(task, reply, self.error_of(task), self.attempts[task], self.seconds[task], source, name)
 

@@ -240,7 +240,7 @@ class Run(Generic[T]):
         target = outcomes.target[task]
         if target < 0:
             return 0.0
-        return Usage(outcomes.input[task], outcomes.cached_input[task], outcomes.output[task]).cost(self.prices[target])
+        return outcomes.used(task).cost(self.prices[target])
 
     def usage(self) -> Usage:
         """Tokens and requests billed in this run; stored answers count nothing."""

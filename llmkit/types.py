@@ -7,7 +7,7 @@ of a model are tokens; costs are US dollars. ``None`` means unknown and is never
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from .errors import LLMError, MissingKey
@@ -78,11 +78,45 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens; ``None`` is unknown."""
+    """US dollars, list price; ``None`` is unknown. Per million tokens, where the name says nothing else.
+
+    Attributes
+    ----------
+    input, cached_input, cache_write, output : float or None
+        Fresh input, input read from the vendor's prompt cache, input written into it, output.
+    batch_input, batch_output : float or None
+        The same in the vendor's batch jobs.
+    audio_input : float or None
+        Input tokens that are sound.
+    audio_minute : float or None
+        One minute of sound heard.
+    million_characters : float or None
+        A million characters spoken.
+    thousand_searches : float or None
+        A thousand searches of a reranker.
+    """
 
     input: float | None = None
     cached_input: float | None = None
     output: float | None = None
+    cache_write: float | None = None
+    batch_input: float | None = None
+    batch_output: float | None = None
+    audio_input: float | None = None
+    audio_minute: float | None = None
+    million_characters: float | None = None
+    thousand_searches: float | None = None
+
+    @property
+    def dearest(self) -> Price:
+        """The same with what is unknown of cached and written input taken at the most that vendors ask for it: for a bound."""
+        if self.input is None:
+            return self
+        return replace(
+            self,
+            cached_input=self.input if self.cached_input is None else self.cached_input,
+            cache_write=2 * self.input if self.cache_write is None else self.cache_write,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +133,10 @@ class Provider:
     retired: str = ""
     quirks: Mapping[str, Any] = field(default_factory=dict)
     extra: str | None = None
+    #: What is served of what the wire can ask; empty: whatever the server has (one's own, or one whose models differ).
+    operations: tuple[str, ...] = ()
+    console: str = ""
+    docs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +176,7 @@ class Task:
 
 
 class Table(Protocol):
-    """Rows as the operations see them: named columns of text, read a slice at a time."""
+    """Rows as the operations see them: named columns, read a slice at a time."""
 
     @property
     def columns(self) -> Sequence[Any]: ...
@@ -148,6 +186,9 @@ class Table(Protocol):
     def texts(self, column: Any, start: int, stop: int) -> list[str | None]:
         """The cells of ``column`` in rows ``start`` to ``stop`` as text, ``None`` where the cell is missing."""
 
+    def cells(self, column: Any, start: int, stop: int) -> list[Any]:
+        """The same cells as they are, ``None`` where the cell is missing: pictures, sound."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -156,34 +197,80 @@ class Operation:
     Attributes
     ----------
     name : str
-        As the codecs of the adapters spell it.
+        Names it to the user, in the journal and in the keys of stored answers.
     tasks : callable
         ``tasks(table, **arguments) -> iterator of Task``. Arguments are checked when it is called, before the first task is drawn; rows
         are rendered as they are drawn, so a million rows never stand in memory as prompts.
     values : callable
         ``values(value, task_rows) -> one value for each of the task's rows``.
-    kind : {"text", "vector", "score"}
-        What one row becomes: a string, a float32 vector, a float.
+    kind : {"text", "vector", "score", "object"}
+        What one row becomes: a string, a float32 vector, a float, anything else.
     pack, unpack : callable
-        A reply's value to bytes for the store and back. JSON or plain numbers; nothing that could execute.
+        A reply's value to bytes for the store and back. JSON or plain numbers; nothing that could execute. ``unpack`` raises ValueError
+        for bytes that are no answer.
+    wire : str
+        The codec it travels by, where that is not ``name``: ``classify`` asks a chat model.
+    read : callable, optional
+        ``read(request, reply) -> Reply, LLMError or Request``: what the reply amounts to. An error fails the row; a request is sent next,
+        in the same row, and its reply is read in turn. What the rounds cost adds up.
+    blocking : bool
+        ``read`` may take long (it runs the user's functions): it is called in a worker thread.
+    hold : callable, optional
+        ``hold(value, key) -> value``: what stays in memory of a value once it is stored, e.g. the path of a file it was written to.
+    draw : int
+        Tasks drawn ahead of those in flight; few where each is heavy.
     """
 
     name: str
     tasks: Callable[..., Iterator[Task]]
     values: Callable[[Any, Sequence[int]], Sequence[Any]]
-    kind: Literal["text", "vector", "score"]
+    kind: Literal["text", "vector", "score", "object"]
     pack: Callable[[Any], bytes]
     unpack: Callable[[bytes], Any]
+    wire: str = ""
+    read: Callable[[Request, Reply], Reply | LLMError | Request] | None = None
+    blocking: bool = False
+    hold: Callable[[Any, bytes], Any] | None = None
+    draw: int = 256
+
+    @property
+    def codec(self) -> str:
+        """The name of the codec it travels by."""
+        return self.wire or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and requests billed; adds up. ``cached_input`` is the part of ``input`` that was billed as a cached prefix."""
+    """What was billed; adds up.
+
+    Attributes
+    ----------
+    input, output : int
+        Tokens; ``input`` is all that was read, from wherever.
+    cached_input, cache_write, audio_input : int
+        The parts of ``input`` that were read from the vendor's prompt cache, written into it, or sound.
+    requests : int
+        HTTP requests that were answered.
+    unreported : int
+        Those of them whose answer did not say what it cost: the cost is then unknown.
+    audio_seconds : float
+        Sound heard, where the vendor bills by time.
+    characters : int
+        Characters spoken, where the vendor bills by them.
+    searches : int
+        Searches of a reranker, where the vendor bills by them.
+    """
 
     input: int = 0
     cached_input: int = 0
     output: int = 0
     requests: int = 0
+    cache_write: int = 0
+    audio_input: int = 0
+    audio_seconds: float = 0.0
+    characters: int = 0
+    searches: int = 0
+    unreported: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -191,15 +278,41 @@ class Usage:
             self.cached_input + other.cached_input,
             self.output + other.output,
             self.requests + other.requests,
+            self.cache_write + other.cache_write,
+            self.audio_input + other.audio_input,
+            self.audio_seconds + other.audio_seconds,
+            self.characters + other.characters,
+            self.searches + other.searches,
+            self.unreported + other.unreported,
         )
 
+    @property
+    def plain(self) -> bool:
+        """Whether tokens in, cached and out say it all."""
+        return not (self.cache_write or self.audio_input or self.audio_seconds or self.characters or self.searches or self.unreported)
+
     def cost(self, price: Price) -> float | None:
-        """US dollars at this price, ``None`` where a needed price is unknown."""
-        if price.input is None or (self.output and price.output is None):
+        """US dollars at this price; ``None`` where a price that is needed is unknown, or an answer did not say what it used."""
+        if self.unreported or price == Price():
             return None
-        cached = price.cached_input if price.cached_input is not None else price.input
-        fresh = self.input - self.cached_input
-        return (fresh * price.input + self.cached_input * cached + self.output * (price.output or 0.0)) / 1e6
+        fresh = self.input - self.cached_input - self.cache_write - self.audio_input
+        parts = (
+            (fresh, price.input),
+            (self.cached_input, price.cached_input),
+            (self.cache_write, price.cache_write),
+            (self.audio_input, price.audio_input),
+            (self.output, price.output),
+            (self.audio_seconds / 60 * 1e6, price.audio_minute),
+            (self.characters, price.million_characters),
+            (self.searches * 1e3, price.thousand_searches),
+        )
+        total = 0.0
+        for amount, each in parts:
+            if amount:
+                if each is None:
+                    return None
+                total += amount * each
+        return total / 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -378,7 +378,7 @@ class Line:
             unlimited = "max_tokens" not in batch[0].request.options
             answer = min(limit, 3 * account.largest_output) if unlimited and account.replies >= 20 else limit
         sent = sum(len(ticket.body) for ticket in batch) // 2
-        return Usage(sent, 0, answer * len(batch)).cost(target.model.price) or 0.0
+        return Usage(sent, 0, answer * len(batch)).cost(target.model.price.dearest) or 0.0
 
     def unreserve(self, amount: float) -> None:
         self._reserved = max(0.0, self._reserved - amount)
@@ -420,7 +420,7 @@ class Line:
                 replies[number] = self._signed(reply, [batch[number].request], target)
         self.engine.account(target).learn(sent, usage)
         self.outcomes.bill(usage)
-        self._spent += usage.cost(target.model.price) or 0.0
+        self._spent += replace(usage, unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output)
 
     def _signed(self, error: LLMError, requests: Sequence[Any], target: Target) -> LLMError:

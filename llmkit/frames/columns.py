@@ -71,6 +71,10 @@ class FrameTable:
             reader = self._readers[column]
         return reader(start, stop)
 
+    def cells(self, column: Any, start: int, stop: int) -> list[Any]:
+        found = one_column(self._frame, column).iloc[start:stop].tolist()
+        return [None if _is_missing(cell) else cell for cell in found]
+
 
 def one_column(frame: pd.DataFrame, column: Any) -> pd.Series[Any]:
     """The column of this name, which must exist once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,23 +13,115 @@ import orjson
 from ..errors import BadInput
 from ..types import Operation, Request, Table, Task
 
-__all__ = ["CHAT", "ChatPayload", "Message", "Template"]
+__all__ = [
+    "CHAT",
+    "ChatPayload",
+    "Image",
+    "Message",
+    "Part",
+    "Said",
+    "Schema",
+    "Template",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+]
 
 #: Rows read from the table at a time; the prompts of no more than these exist before they are asked for.
 SLICE = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of text beside other parts of a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture: its bytes, or the public address at which the vendor may fetch it. Never fetched here."""
+
+    media_type: str = ""
+    data: bytes = field(default=b"", repr=False)
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a function; ``arguments`` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the function gave back, as text."""
+
+    call: ToolCall
+    content: str
+
+
+Part = Text | Image | ToolCall | ToolResult
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``content`` is text, or a tuple of parts where a later operation adds pictures."""
+    """One turn of ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``: text, or parts.
+
+    An assistant's parts are ``Text`` and ``ToolCall``, a tool's are ``ToolResult``, a user's are ``Text`` and ``Image``.
+    """
 
     role: str
-    content: Any
+    content: str | tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask for. ``parameters`` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What the answer must be: JSON of this schema; ``schema`` ``None`` is any JSON object."""
+
+    name: str
+    schema: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPayload:
+    """What is asked of a chat model.
+
+    Attributes
+    ----------
+    messages : tuple of Message
+    tools : tuple of Tool
+        Where there are any, the reply's value is a ``Said``, else it is text.
+    tool_choice : str
+        ``"auto"``, ``"required"``, ``"none"``, or a tool's name; ``""`` leaves it to the vendor.
+    schema : Schema or None
+    """
+
     messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    schema: Schema | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer to a question with tools: text, calls, or both."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Template:

@@ -140,7 +140,7 @@ def _named(data: dict[str, Any], field: str = "model") -> str | None:
 
 def _usage(reported: Any) -> Usage:
     if not isinstance(reported, dict):
-        return Usage(requests=1)
+        return Usage(requests=1, unreported=1)
     details = reported.get("prompt_tokens_details")
     return Usage(
         input=_tokens(reported.get("prompt_tokens")),
