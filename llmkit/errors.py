@@ -70,6 +70,11 @@ class LLMError(Exception):
         A finer name than the class, e.g. ``"refusal"`` for a ContentBlocked that the model itself spoke.
     usage : Usage, optional
         What the failed request was billed, where the provider said so.
+
+    Attributes
+    ----------
+    again : bool
+        False where the provider says that trying again will not help (``x-should-retry: false``).
     """
 
     #: The default of ``kind``; each class names its own.
@@ -96,6 +101,7 @@ class LLMError(Exception):
         self.retry_after = retry_after
         self.kind = kind or self.code
         self.usage = usage
+        self.again = True
 
     def __str__(self) -> str:
         who = "/".join(part for part in (self.provider, self.model) if part)

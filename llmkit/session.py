@@ -280,14 +280,11 @@ class Session:
         policy: Policy,
     ) -> Plan:
         if policy.max_cost is not None:
-            writes = operation.kind == "text"
-            unpriced = [
-                target.name for target in route if target.model.price.input is None or (writes and target.model.price.output is None)
-            ]
+            unpriced = [target.name for target in route if not operation.priced(target.model.price)]
             if unpriced:
-                what = "input and output" if writes else "input"
+                what = " or ".join(" and ".join(names) for names in operation.billed)
                 raise ConfigError(
-                    f"max_cost needs a price for {what}, and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
+                    f"max_cost needs a price ({what}), and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
                     '{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}}]})'
                 )
         run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)

@@ -217,6 +217,14 @@ class Operation:
         ``read`` may take long (it runs the user's functions): it is called in a worker thread.
     hold : callable, optional
         ``hold(value, key) -> value``: what stays in memory of a value once it is stored, e.g. the path of a file it was written to.
+    weigh : callable, optional
+        ``weigh(request, body_length) -> int``: the bytes of text that a request amounts to, which tokens are estimated from; a picture's
+        bytes say nothing about its tokens. By default the length of the body.
+    most : callable, optional
+        ``most(request, price) -> Usage``: the most that one request can be billed beside tokens (characters, searches, seconds of sound),
+        of what this price knows.
+    billed : tuple of tuples of str
+        The prices that a bound on the cost needs: all of one of these.
     draw : int
         Tasks drawn ahead of those in flight; few where each is heavy.
     """
@@ -231,12 +239,24 @@ class Operation:
     read: Callable[[Request, Reply], Reply | LLMError | Request] | None = None
     blocking: bool = False
     hold: Callable[[Any, bytes], Any] | None = None
+    weigh: Callable[[Request, int], int] | None = None
+    most: Callable[[Request, Price], Usage] | None = None
+    billed: tuple[tuple[str, ...], ...] = (("input", "output"),)
     draw: int = 256
 
     @property
     def codec(self) -> str:
         """The name of the codec it travels by."""
         return self.wire or self.name
+
+    def priced(self, price: Price) -> bool:
+        """Whether enough of the price is known for a bound."""
+        return any(all(getattr(price, name) is not None for name in names) for names in self.billed)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the answer is written token by token, and billed so."""
+        return self.codec == "chat"
 
 
 @dataclass(frozen=True, slots=True)

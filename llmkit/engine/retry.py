@@ -25,7 +25,7 @@ from ..errors import (
     Unreachable,
 )
 from ..event_loop import Clock, sleep
-from ..types import Limits, Policy, Reply, Request
+from ..types import Limits, Policy, Reply, Request, Usage
 from .limiter import Limiter
 
 __all__ = ["Answer", "Line", "Ticket", "serve"]
@@ -43,8 +43,13 @@ class Ticket:
     request: Request
     key: bytes
     body: bytes
+    #: Bytes of text that the request amounts to; tokens are estimated from it.
+    size: int
     attempts: int = 0
     began: float = 0.0
+    #: The request that ``key`` belongs to, where the row has gone on to another; and what the rounds before this one were billed.
+    first: Request | None = None
+    used: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Line(Protocol):
     route: Sequence[Target]
     policy: Policy
     clock: Clock
+    #: Whether replies are read by the operation, which may send a row on with another request.
+    reads: bool
 
     def limiter(self, target: Target) -> Limiter: ...
 
@@ -80,6 +87,8 @@ class Line(Protocol):
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None: ...
 
     def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None: ...
+
+    async def follow(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> Sequence[Ticket]: ...
 
     def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None: ...
 
@@ -115,7 +124,11 @@ async def serve(batch: Sequence[Ticket], line: Line) -> None:
             except (Busy, Unreachable) as error:
                 last = (error, target)
             else:
-                line.settle(part, answer, target)
+                if line.reads:
+                    going_on = await line.follow(part, answer, target)
+                    parts += [[ticket] for ticket in going_on]
+                else:
+                    line.settle(part, answer, target)
                 last = None
                 break
         if last is not None:
@@ -157,7 +170,7 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
             slow_since = now if slow_since is None else slow_since
             # A rate limit is ours to keep and passes: it costs time. An overload is theirs, may not pass, and costs attempts too.
             failures += isinstance(error, Overloaded)
-            if failures >= policy.max_attempts or clock.now() - slow_since > policy.deadline:
+            if not error.again or failures >= policy.max_attempts or clock.now() - slow_since > policy.deadline:
                 raise
         except Unreachable as error:
             limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
@@ -166,7 +179,7 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
             if limiter.failures >= DEAD_AFTER_FAILURES and down_for >= DEAD_AFTER_SECONDS:
                 line.close_target(target, error)
                 raise
-            if failures >= policy.max_attempts:
+            if not error.again or failures >= policy.max_attempts:
                 raise
             wait = min(policy.backoff_max, policy.backoff * 2.0 ** (failures - 1)) * random.random()
             await sleep(clock, max(wait, error.retry_after or 0.0))

@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from ..adapter import Codec, Target
+from ..adapter import Target
 from ..errors import (
     BatchTooLarge,
     BudgetReached,
@@ -24,22 +25,18 @@ from ..errors import (
     ContextTooLong,
     LLMError,
     RequestError,
-    ServerFault,
-    repeats,
 )
 from ..event_loop import off_loop
 from ..outcomes import CACHE, LIVE, PENDING
-from ..types import Estimate, Reply, Task, Usage
+from ..types import Estimate, Price, Reply, Request, Task, Usage
 from . import retry
 from .engine import Engine, Plan
+from .exchange import exchange, signed
 from .limiter import Limiter
 from .retry import Answer, Ticket
 from .store import Stored
 
 __all__ = ["Line", "carry_out", "estimate"]
-
-#: Tasks drawn from the table at a time.
-DRAW = 256
 
 
 async def carry_out(engine: Engine, plan: Plan) -> None:
@@ -90,7 +87,7 @@ class _Settled:
         if isinstance(result, LLMError):
             outcomes.fail(ticket.number, result, ticket.attempts, self.seconds, self.position)
         else:
-            outcomes.settle(ticket.number, result, LIVE, ticket.attempts, self.seconds, self.position)
+            self.line.hold(ticket, result, LIVE, self.seconds, self.position)
 
 
 class Line:
@@ -99,6 +96,7 @@ class Line:
     def __init__(self, engine: Engine, plan: Plan) -> None:
         self.engine = engine
         self.plan = plan
+        self.reads = plan.operation.read is not None
         self.clock = engine.clock
         self.route = plan.route
         self.policy = plan.policy
@@ -172,7 +170,7 @@ class Line:
         size, tokens = self.route[0].codec.batch_size(self.route[0])
         while True:
             if len(self._ready) >= size or (self._ready and self._drawn):
-                if len(self._ready) < 2 * size + DRAW // 2:
+                if len(self._ready) < 2 * size + self.plan.operation.draw // 2:
                     self._hungry.set()
                 if self._batch_tokens is not None:
                     tokens = int(min(self._batch_tokens, tokens or self._batch_tokens))
@@ -190,7 +188,7 @@ class Line:
         room = float("inf") if tokens is None else float(tokens)
         ratio = self.engine.account(self.route[0]).tokens_per_byte
         while self._ready and len(batch) < size:
-            cost = max(1.0, len(self._ready[0].body) * ratio)
+            cost = max(1.0, self._ready[0].size * ratio)
             if batch and cost > room:
                 break
             room -= cost
@@ -202,7 +200,7 @@ class Line:
     async def _feed(self) -> None:
         """Draw tasks a slice at a time, ahead of the workers: number them, merge equal ones, take what is stored, ready the rest."""
         size = self.route[0].codec.batch_size(self.route[0])[0]
-        while tasks := list(islice(self._source, max(DRAW, size))):
+        while tasks := list(islice(self._source, max(self.plan.operation.draw, size))):
             fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
             stored = await self._stored(fresh)
             for ticket in fresh:
@@ -211,7 +209,7 @@ class Line:
                 elif self.outcomes.stopped is None:
                     self._make_ready(ticket)
             self._news.set()
-            while len(self._ready) >= 2 * size + DRAW // 2:
+            while len(self._ready) >= 2 * size + self.plan.operation.draw // 2:
                 self._hungry.clear()
                 await self._hungry.wait()
             # A frame that is stored whole is drawn without ever waiting: let others have the loop.
@@ -237,7 +235,11 @@ class Line:
         for row in task.rows:
             if outcomes.task_of_row[row] != number:
                 outcomes.point(row, number)
-        return Ticket(number, task.request, key, body) if new else None
+        return Ticket(number, task.request, key, body, self._size(task.request, body)) if new else None
+
+    def _size(self, request: Request, body: bytes) -> int:
+        weigh = self.plan.operation.weigh
+        return len(body) if weigh is None else weigh(request, len(body))
 
     def _prefix(self, target: Target) -> bytes:
         return f"{self.plan.operation.name}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
@@ -277,14 +279,15 @@ class Line:
             self._make_ready(ticket)
             return
         usage = Usage(stored.input, stored.cached_input, stored.output)
-        self.outcomes.settle(ticket.number, Reply(value, usage, finish=stored.finish), CACHE, 0, 0.0, position)
+        ticket.attempts = 0
+        self.hold(ticket, Reply(value, usage, finish=stored.finish), CACHE, 0.0, position)
 
     def _make_ready(self, ticket: Ticket) -> None:
         window = self.route[0].model.context_window
-        if window is not None and len(self.route) == 1 and len(ticket.body) / 8 > window:
+        if window is not None and len(self.route) == 1 and ticket.size / 8 > window:
             # Eight bytes a token is more than any tokenizer manages on text: refused here, it costs nothing.
             error = ContextTooLong(
-                f"the text has {len(ticket.body):,} bytes, far more than the model's window of {window:,} tokens; "
+                f"the text has {ticket.size:,} bytes, far more than the model's window of {window:,} tokens; "
                 "shorten it or choose a larger model",
                 provider=self.route[0].provider.name,
                 model=self.route[0].model.name,
@@ -313,7 +316,7 @@ class Line:
             assert isinstance(error, LLMError)
             self._keep_error(ticket, error, 0)
         else:
-            self.outcomes.settle(ticket.number, future.result(), CACHE, 0, 0.0, 0)
+            self.hold(ticket, future.result(), CACHE, 0.0, 0)
         self._news.set()
 
     # ----------------------------------------------------------------------------------------- what the retry layer calls
@@ -343,8 +346,8 @@ class Line:
         account = self.engine.account(target)
         limit = batch[0].request.options.get("max_tokens")
         answer = account.output if account.replies >= 5 else min(float(limit or 256), 256.0)
-        sent = sum(len(ticket.body) for ticket in batch)
-        return sent * account.tokens_per_byte + (answer * len(batch) if self.plan.operation.kind == "text" else 0.0)
+        sent = sum(ticket.size for ticket in batch)
+        return sent * account.tokens_per_byte + (answer * len(batch) if self.plan.operation.writes else 0.0)
 
     async def reserve(self, batch: Sequence[Ticket], target: Target) -> float:
         """Set aside what this request may cost, after waiting for others to return what they did not need.
@@ -371,14 +374,21 @@ class Line:
     def _dearest(self, batch: Sequence[Ticket], target: Target) -> float:
         """US dollars that a request can cost at the most: a token for two bytes, and the longest answer that is allowed."""
         answer = 0
-        if self.plan.operation.kind == "text":
+        if self.plan.operation.writes:
             account = self.engine.account(target)
             limit = batch[0].request.options.get("max_tokens") or target.model.output_limit or 4096
             # Where nobody set a limit, three times the longest answer so far is taken for one, once there is experience.
             unlimited = "max_tokens" not in batch[0].request.options
             answer = min(limit, 3 * account.largest_output) if unlimited and account.replies >= 20 else limit
-        sent = sum(len(ticket.body) for ticket in batch) // 2
-        return Usage(sent, 0, answer * len(batch)).cost(target.model.price.dearest) or 0.0
+        sent = sum(ticket.size for ticket in batch) // 2
+        return self._bill((ticket.request for ticket in batch), sent, answer * len(batch), target.model.price.dearest) or 0.0
+
+    def _bill(self, requests: Iterable[Request], tokens: int, answer: int, price: Price) -> float | None:
+        """US dollars for these requests at the most; ``None`` where that is not known."""
+        most = self.plan.operation.most
+        beside = Usage() if most is None else sum((most(request, price) for request in requests), Usage())
+        # Who bills by searches or minutes bills no tokens.
+        return (beside if price.input is None and not beside.plain else beside + Usage(tokens, 0, answer)).cost(price)
 
     def unreserve(self, amount: float) -> None:
         self._reserved = max(0.0, self._reserved - amount)
@@ -386,60 +396,21 @@ class Line:
 
     async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer:
         """Send one body and read what came; raises the error that the answer amounts to."""
-        codec, adapter = target.codec, target.adapter
         requests = [ticket.request for ticket in batch]
         single = len(batch) == 1 and target is self.route[0]
-        body = batch[0].body if single else codec.encode(requests, target)
-        try:
-            if adapter.answer is not None:
-                if adapter.blocking:
-                    said = await off_loop(adapter.answer, body, target)
-                else:
-                    await asyncio.sleep(0)  # the answer is there at once, and others want the loop too
-                    said = adapter.answer(body, target)
-                return self._read(batch, target, _decoded(codec, said, requests), None, len(body))
-            template = await self.engine.template(target)
-            response = await self.engine.transport.post(template, body, self.policy.timeout)
-            if response.status == 401 and target.secret is not None and target.secret.rotates:
-                template = await self.engine.template(target, anew=True)
-                response = await self.engine.transport.post(template, body, self.policy.timeout)
-            limits = adapter.read_limits(response.headers)
-            if response.status != 200:
-                if limits is not None:
-                    self.limiter(target).learn(limits)
-                raise adapter.classify_error(response.status, response.headers, response.body)
-            return self._read(batch, target, _decoded(codec, response.body, requests), limits, len(body))
-        except LLMError as error:
-            raise self._signed(error, requests, target) from None
-
-    def _read(self, batch: Sequence[Ticket], target: Target, replies: list[Reply | LLMError], limits: Any, sent: int) -> Answer:
+        body = batch[0].body if single else target.codec.encode(requests, target)
+        replies, limits = await exchange(self.engine, target, body, requests, self.policy.timeout)
         billed = [reply.usage for reply in replies if reply.usage is not None]
         usage = billed[0] if len(billed) == 1 else sum(billed, Usage())
-        for number, reply in enumerate(replies):
-            if isinstance(reply, LLMError):
-                replies[number] = self._signed(reply, [batch[number].request], target)
-        self.engine.account(target).learn(sent, usage)
+        self.engine.account(target).learn(sum(ticket.size for ticket in batch), usage)
         self.outcomes.bill(usage)
         self._spent += replace(usage, unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output)
 
-    def _signed(self, error: LLMError, requests: Sequence[Any], target: Target) -> LLMError:
-        """Say who refused, and make sure that no piece of a prompt travels in the message."""
-        error.provider = error.provider or target.provider.name
-        error.message = error.message.replace("llmkit.set_key(...)", f'llmkit.set_key("{target.provider.name}")')
-        if target.secret is not None and not target.secret.rotates:
-            error.message = error.message.replace(target.secret.reveal(), "[key]")
-        error.args = (error.message,)
-        error.model = error.model or target.model.name
-        if error.status is not None and repeats(error.message, _texts(requests)):
-            error.message = f"{error.message.split(' (')[0]} (the provider's words are left out: they repeat the prompt)"
-            error.args = (error.message,)
-        return error
-
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
         """A batch was too much: remember a size that fits, for the rest of the run."""
         ratio = self.engine.account(target).tokens_per_byte
-        tokens = sum(len(ticket.body) for ticket in batch) * ratio
+        tokens = sum(ticket.size for ticket in batch) * ratio
         fits = min(tokens / 2, error.limit * 0.9 if error.limit else tokens / 2)
         self._batch_tokens = fits if self._batch_tokens is None else min(self._batch_tokens, fits)
 
@@ -452,6 +423,38 @@ class Line:
             else:
                 self._keep_reply(ticket, reply, position, now - ticket.began)
 
+    async def follow(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> Sequence[Ticket]:
+        """Have the operation read the replies: settles the rows that are through, hands back the others with what they ask next."""
+        read, blocking = self.plan.operation.read, self.plan.operation.blocking
+        assert read is not None
+        position, going_on = self.route.index(target), []
+        for ticket, reply in zip(batch, answer.replies, strict=True):
+            outcome: Reply | LLMError | Request = reply
+            if isinstance(reply, Reply):
+                try:
+                    outcome = await off_loop(read, ticket.request, reply) if blocking else read(ticket.request, reply)
+                except LLMError as error:
+                    outcome = error
+            used = (ticket.used or Usage()) + (reply.usage or Usage())
+            if isinstance(outcome, Request):
+                going_on.append(self._next_round(ticket, outcome, used))
+            elif isinstance(outcome, LLMError):
+                outcome.usage = used
+                self._keep_error(ticket, signed(outcome, [ticket.request], target), position)
+            else:
+                self._keep_reply(ticket, replace(outcome, usage=used), position, self.clock.now() - ticket.began)
+        return going_on
+
+    def _next_round(self, ticket: Ticket, request: Request, used: Usage) -> Ticket:
+        body = self.route[0].codec.encode((request,), self.route[0])
+        return replace(ticket, request=request, body=body, size=self._size(request, body), first=ticket.first or ticket.request, used=used)
+
+    def hold(self, ticket: Ticket, reply: Reply, source: int, seconds: float, position: int) -> None:
+        """A reply that is stored becomes the outcome of its task."""
+        if self.plan.operation.hold is not None:
+            reply = replace(reply, value=self.plan.operation.hold(reply.value, ticket.key))
+        self.outcomes.settle(ticket.number, reply, source, ticket.attempts, seconds, position)
+
     def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None:
         position = self.route.index(target)
         for ticket in batch:
@@ -462,11 +465,14 @@ class Line:
     def _keep_reply(self, ticket: Ticket, reply: Reply, position: int, seconds: float) -> None:
         key, target = ticket.key, self.route[position]
         if position:
-            key = self._key(position, target.codec.encode((ticket.request,), target))
+            key = self._key(position, target.codec.encode((ticket.first or ticket.request,), target))
         self._keep(_Settled(self, ticket, key, reply, position, seconds))
 
     def _keep_error(self, ticket: Ticket, error: LLMError, position: int) -> None:
         _without_frames(error)
+        if ticket.used is not None and error.usage is None:
+            error = copy(error)  # other rows may have failed by the same one
+            error.usage = ticket.used
         seconds = self.clock.now() - ticket.began if ticket.began else 0.0
         self._keep(_Settled(self, ticket, ticket.key, error, position, seconds))
 
@@ -532,6 +538,7 @@ class Line:
         unique = stored = remaining = sent = answer_tokens = 0
         asked = 0
         limit = None
+        beside: list[Request] = []
         while tasks := list(islice(source, 1024)):
             fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
             unique += len(fresh)
@@ -541,9 +548,11 @@ class Line:
             for ticket in fresh:
                 if ticket.key not in known:
                     remaining += 1
-                    sent += len(ticket.body)
+                    sent += ticket.size
+                    if self.plan.operation.most is not None:
+                        beside.append(ticket.request)
                     limit = ticket.request.options.get("max_tokens")
-        if self.plan.operation.kind == "text":
+        if self.plan.operation.writes:
             if account.replies >= 5:
                 each, words = account.output, "answers as long as those seen so far"
             elif limit:
@@ -565,21 +574,10 @@ class Line:
             requests=requests,
             input_tokens=tokens,
             output_tokens=answer_tokens,
-            cost=Usage(tokens, 0, answer_tokens).cost(target.model.price),
+            cost=self._bill(beside, tokens, answer_tokens, target.model.price),
             seconds=_seconds(requests, tokens + answer_tokens, account.limiter),
             basis=f"input by {learned}; {words}" + ("; all by the first model of the route" if len(self.route) > 1 else ""),
         )
-
-
-def _decoded(codec: Codec, body: Any, requests: Sequence[Any]) -> list[Reply | LLMError]:
-    """The codec's reading of a 200. What trips it (a number where an object should be) is the server's fault, never the run's."""
-    try:
-        replies = codec.decode(body, requests)
-    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-        raise ServerFault(f"the answer is not of the documented form ({type(error).__name__})", kind="bad_response") from None
-    if len(replies) != len(requests):
-        raise ServerFault(f"{len(replies)} answers came to {len(requests)} requests", kind="bad_response")
-    return replies
 
 
 def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
@@ -595,20 +593,3 @@ def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
 def _without_frames(error: LLMError) -> None:
     """An error that is kept outlives the frames it passed through; they hold prompts, bodies, and much memory."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
-
-
-def _texts(requests: Sequence[Any]) -> list[str]:
-    """Every text in the payloads, to check that a message does not quote one."""
-    found: list[str] = []
-    stack: list[Any] = [request.payload for request in requests]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, Mapping):
-            stack += value.values()
-        elif isinstance(value, list | tuple):
-            stack += value
-        elif hasattr(value, "__dataclass_fields__"):
-            stack += [getattr(value, name) for name in value.__dataclass_fields__]
-    return found

@@ -46,4 +46,4 @@ def _unpack(stored: bytes) -> npt.NDArray[np.float32]:
     return np.frombuffer(stored, dtype="<f4", offset=len(_MARK))
 
 
-EMBED = Operation(name="embed", tasks=tasks, values=_values, kind="vector", pack=_pack, unpack=_unpack)
+EMBED = Operation(name="embed", tasks=tasks, values=_values, kind="vector", pack=_pack, unpack=_unpack, billed=(("input",),))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput
-from ..types import Operation, Request, Table, Task
+from ..types import Operation, Price, Request, Table, Task, Usage
 
 __all__ = ["RERANK", "RerankPayload"]
 
@@ -74,4 +74,23 @@ def _unpack(stored: bytes) -> npt.NDArray[np.float64]:
     return np.frombuffer(stored, dtype="<f8", offset=len(_MARK))
 
 
-RERANK = Operation(name="rerank", tasks=tasks, values=_values, kind="score", pack=_pack, unpack=_unpack)
+#: Cohere bills one search for a query with up to 100 documents (docs.cohere.com, pricing of Rerank; seen 2026-11-21).
+DOCUMENTS_A_SEARCH = 100
+
+
+def _most(request: Request, price: Price) -> Usage:
+    if price.thousand_searches is None:
+        return Usage()
+    return Usage(searches=-(-len(request.payload.documents) // DOCUMENTS_A_SEARCH))
+
+
+RERANK = Operation(
+    name="rerank",
+    tasks=tasks,
+    values=_values,
+    kind="score",
+    pack=_pack,
+    unpack=_unpack,
+    most=_most,
+    billed=(("thousand_searches",), ("input",)),
+)
