@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from .errors import LLMError, MissingKey
+from .errors import LLMError, MissingKey, RequestError
 
 __all__ = [
+    "DRAW",
     "Attempt",
     "Estimate",
     "Limits",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Source = Literal["live", "cache", "job"]
+
+#: Tasks drawn from a table at a time, where the operation has no reason to draw fewer.
+DRAW = 256
 
 
 class Secret:
@@ -169,10 +173,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The rows (positions in the frame) that one request answers: one, or all documents of a rerank."""
+    """The rows (positions in the frame) that one request answers: one, or all documents of a rerank.
+
+    ``request`` is the error instead where a row's own content (a file that is not there) kept it from being asked.
+    """
 
     rows: tuple[int, ...]
-    request: Request
+    request: Request | RequestError
 
 
 class Table(Protocol):
@@ -242,7 +249,7 @@ class Operation:
     weigh: Callable[[Request, int], int] | None = None
     most: Callable[[Request, Price], Usage] | None = None
     billed: tuple[tuple[str, ...], ...] = (("input", "output"),)
-    draw: int = 256
+    draw: int = DRAW
 
     @property
     def codec(self) -> str:

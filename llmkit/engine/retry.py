@@ -50,6 +50,8 @@ class Ticket:
     #: The request that ``key`` belongs to, where the row has gone on to another; and what the rounds before this one were billed.
     first: Request | None = None
     used: Usage | None = None
+    #: Why the row cannot be asked at all.
+    refused: RequestError | None = None
 
 
 @dataclass(frozen=True, slots=True)

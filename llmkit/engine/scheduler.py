@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..event_loop import off_loop
 from ..outcomes import CACHE, LIVE, PENDING
-from ..types import Estimate, Price, Reply, Request, Task, Usage
+from ..types import DRAW, Estimate, Price, Reply, Request, Task, Usage
 from . import retry
 from .engine import Engine, Plan
 from .exchange import exchange, signed
@@ -37,6 +37,10 @@ from .retry import Answer, Ticket
 from .store import Stored
 
 __all__ = ["Line", "carry_out", "estimate"]
+
+
+def _drawn(source: Iterator[Task], most: int) -> list[Task]:
+    return list(islice(source, most))
 
 
 async def carry_out(engine: Engine, plan: Plan) -> None:
@@ -200,11 +204,15 @@ class Line:
     async def _feed(self) -> None:
         """Draw tasks a slice at a time, ahead of the workers: number them, merge equal ones, take what is stored, ready the rest."""
         size = self.route[0].codec.batch_size(self.route[0])[0]
-        while tasks := list(islice(self._source, max(self.plan.operation.draw, size))):
+        draw = max(self.plan.operation.draw, size)
+        # Whoever draws few at a time reads files for them: not on the loop.
+        while tasks := await off_loop(_drawn, self._source, draw) if draw < DRAW else _drawn(self._source, draw):
             fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
             stored = await self._stored(fresh)
             for ticket in fresh:
-                if ticket.key in stored:
+                if ticket.refused is not None:
+                    self._keep_error(ticket, signed(ticket.refused, [], self.route[0]), 0)
+                elif ticket.key in stored:
                     self._take_stored(ticket, *stored[ticket.key])
                 elif self.outcomes.stopped is None:
                     self._make_ready(ticket)
@@ -220,7 +228,16 @@ class Line:
 
     def _number(self, task: Task) -> Ticket | None:
         """Give the task its number; ``None`` where an equal one has it already, or it is settled (in a retry)."""
-        body = self.route[0].codec.encode((task.request,), self.route[0])
+        request, target = task.request, self.route[0]
+        refused: RequestError | None = None
+        if isinstance(request, RequestError):
+            refused, body = request, f"row {task.rows[0]}".encode()
+            request = Request(self.plan.operation.name, None)
+        else:
+            try:
+                body = target.codec.encode((request,), target)
+            except RequestError as error:
+                refused, body = error, f"row {task.rows[0]}".encode()
         key = self._key(0, body)
         outcomes = self.outcomes
         number = self._numbers.get(key)
@@ -235,7 +252,9 @@ class Line:
         for row in task.rows:
             if outcomes.task_of_row[row] != number:
                 outcomes.point(row, number)
-        return Ticket(number, task.request, key, body, self._size(task.request, body)) if new else None
+        if not new:
+            return None
+        return Ticket(number, request, key, body, 0 if refused else self._size(request, body), refused=refused)
 
     def _size(self, request: Request, body: bytes) -> int:
         weigh = self.plan.operation.weigh
@@ -437,8 +456,12 @@ class Line:
                     outcome = error
             used = (ticket.used or Usage()) + (reply.usage or Usage())
             if isinstance(outcome, Request):
-                going_on.append(self._next_round(ticket, outcome, used))
-            elif isinstance(outcome, LLMError):
+                try:
+                    going_on.append(self._next_round(ticket, outcome, used))
+                    continue
+                except RequestError as error:
+                    outcome = error
+            if isinstance(outcome, LLMError):
                 outcome.usage = used
                 self._keep_error(ticket, signed(outcome, [ticket.request], target), position)
             else:
@@ -540,7 +563,7 @@ class Line:
         limit = None
         beside: list[Request] = []
         while tasks := list(islice(source, 1024)):
-            fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
+            fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None and ticket.refused is None]
             unique += len(fresh)
             asked += sum(len(task.rows) for task in tasks)
             known = await self._stored(fresh)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pybase64 import b64decode_as_bytearray
+from pybase64 import b64decode_as_bytearray, b64encode
 
-from ..adapter import Adapter, Codec, RequestTemplate, Target, to_json, whole
+from ..adapter import Adapter, Codec, Delta, RequestTemplate, Target, to_json, whole
 from ..errors import (
     AccessError,
     BadOutput,
@@ -36,6 +36,7 @@ from ..errors import (
     Truncated,
     one_line,
 )
+from ..operations.chat import ChatPayload, Image, Part, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
 from ..types import Reply, Request, Usage
 from .headers import read_limits, retry_after
 
@@ -95,14 +96,81 @@ _NOT_OURS = {
 
 def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     (request,) = requests
-    body: dict[str, Any] = {
-        "model": target.model.name,
-        "messages": [{"role": message.role, "content": message.content} for message in request.payload.messages],
-    }
+    payload, quirks = request.payload, target.provider.quirks
+    body: dict[str, Any] = {"model": target.model.name, "messages": _messages(payload, quirks)}
     body.update(request.options)
     if "max_tokens" in body:
-        body[target.provider.quirks.get("token_limit_field", "max_tokens")] = body.pop("max_tokens")
+        body[_token_limit_field(target)] = body.pop("max_tokens")
+    if body.pop("logprobs", False) and quirks.get("logprobs", False) and "reasoning" not in target.model.capabilities:
+        body["logprobs"] = True
+    if payload.tools:
+        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in payload.tools]
+        if payload.tool_choice in ("auto", "none"):
+            body["tool_choice"] = payload.tool_choice
+        elif payload.tool_choice == "required":
+            body["tool_choice"] = quirks.get("tool_required", "required")
+        elif payload.tool_choice:
+            body["tool_choice"] = {"type": "function", "function": {"name": payload.tool_choice}}
+    if payload.schema is not None:
+        body["response_format"] = _response_format(payload.schema, quirks)
     return to_json(body)
+
+
+def _token_limit_field(target: Target) -> str:
+    return str(target.provider.quirks.get("token_limit_field", "max_tokens"))
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+def _response_format(schema: Schema, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    if schema.schema is None or quirks.get("structured") == "json_object":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": schema.name, "schema": schema.schema, "strict": True}}
+
+
+def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    if payload.schema is not None and payload.schema.schema is not None and quirks.get("structured") == "json_object":
+        # The vendor only promises some JSON object: which one is said in words.
+        wanted = orjson.dumps(payload.schema.schema, option=orjson.OPT_SORT_KEYS).decode()
+        messages.append({"role": "system", "content": f"Answer with a JSON object of this JSON schema and nothing else: {wanted}"})
+    for message in payload.messages:
+        if isinstance(message.content, str):
+            messages.append({"role": message.role, "content": message.content})
+        elif message.role == "tool":
+            messages += [
+                {"role": "tool", "tool_call_id": result.call.id, "content": result.content}
+                for result in message.content
+                if isinstance(result, ToolResult)
+            ]
+        elif message.role == "assistant":
+            messages.append(_assistant(message.content))
+        else:
+            messages.append({"role": message.role, "content": [_part(part, quirks) for part in message.content]})
+    return messages
+
+
+def _assistant(parts: Sequence[Part]) -> dict[str, Any]:
+    said = "".join(part.text for part in parts if isinstance(part, Text))
+    calls = [
+        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in parts
+        if isinstance(part, ToolCall)
+    ]
+    return {"role": "assistant", "content": said or None, **({"tool_calls": calls} if calls else {})}
+
+
+def _part(part: Part, quirks: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if not isinstance(part, Image):
+        raise InvalidRequest("a user's message holds text and pictures only")
+    if part.url and not quirks.get("image_urls", True):
+        raise InvalidRequest("this provider takes no addresses of pictures; give the file or its bytes")
+    url = part.url or f"data:{part.media_type};base64,{b64encode(part.data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:
@@ -121,16 +189,68 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
         return [ContentBlocked("the model declined to answer", kind="refusal", usage=usage)]
     if finish == "content_filter":
         return [ContentBlocked("the provider's content filter held the answer back", usage=usage)]
-    text = message.get("content")
-    if isinstance(text, list):  # Mistral's reasoning models answer in parts
-        text = "".join(part.get("text", "") for part in text if isinstance(part, dict) and part.get("type") == "text")
-    if text is not None and not isinstance(text, str):
-        raise ServerFault("the answer's content is no text", kind="bad_response")
-    if not text:
+    text = _text_of(message.get("content"))
+    calls = _calls(message.get("tool_calls")) if requests[0].payload.tools else ()
+    if not text and not calls:
         if finish == "length":
             return [Truncated("the token limit was used up before any text came; raise max_tokens", usage=usage)]
         return [BadOutput("the answer is empty", kind="empty", usage=usage)]
-    return [Reply(value=whole(text), usage=usage, model=_named(data), finish=finish, request_id=_named(data, "id"))]
+    value: Any = whole(text)
+    if requests[0].payload.tools:
+        value = Said(value, calls)
+    elif requests[0].options.get("logprobs"):
+        value = Scored(value, _likelihoods(choice.get("logprobs")))
+    return [Reply(value=value, usage=usage, model=_named(data), finish=finish, request_id=_named(data, "id"))]
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, list):  # Mistral's reasoning models answer in parts
+        return "".join(part.get("text", "") for part in content if isinstance(part, dict) and part.get("type") == "text")
+    if content is not None and not isinstance(content, str):
+        raise ServerFault("the answer's content is no text", kind="bad_response")
+    return content or ""
+
+
+def _calls(reported: Any) -> tuple[ToolCall, ...]:
+    calls = []
+    for number, call in enumerate(reported or ()):
+        function = call["function"]
+        arguments = function.get("arguments") or "{}"
+        if not isinstance(arguments, str):  # Ollama's own shape, seen through gateways: an object
+            arguments = orjson.dumps(arguments).decode()
+        calls.append(ToolCall(str(call.get("id") or f"call_{number}"), str(function["name"]), arguments))
+    return tuple(calls)
+
+
+def _likelihoods(reported: Any) -> tuple[tuple[str, float], ...]:
+    """(token, log probability) in the order of the text."""
+    content = reported.get("content") if isinstance(reported, dict) else None
+    return tuple((str(token["token"]), float(token["logprob"])) for token in content or ())
+
+
+# -------------------------------------------------------------------------------------------------------------- streaming
+
+
+def _streamed(target: Target) -> dict[str, Any]:
+    # Who counts unasked refuses to be asked: Mistral answers 422 to members it does not know.
+    return {"stream": True, **({"stream_options": {"include_usage": True}} if target.provider.quirks.get("stream_options", True) else {})}
+
+
+def _chat_delta(event: str, data: bytes) -> Delta | None:
+    if data == b"[DONE]":
+        return None
+    chunk = _parse(data)
+    usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")
+    usage = _usage(usage) if isinstance(usage, dict) else None
+    choices = chunk.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    piece = choice.get("delta") or {}
+    finish = choice.get("finish_reason")
+    if piece.get("refusal"):
+        raise ContentBlocked("the model declined to answer", kind="refusal", usage=usage)
+    if finish == "content_filter":
+        raise ContentBlocked("the provider's content filter held the answer back", usage=usage)
+    return Delta(whole(_text_of(piece.get("content"))), usage, finish if isinstance(finish, str) else None, _named(chunk))
 
 
 def _named(data: dict[str, Any], field: str = "model") -> str | None:
@@ -385,7 +505,7 @@ def adapter() -> Adapter:
     return Adapter(
         name="openai",
         codecs={
-            "chat": Codec("/chat/completions", _chat_body, _chat_replies),
+            "chat": Codec("/chat/completions", _chat_body, _chat_replies, streamed=_streamed, delta=_chat_delta),
             "embed": Codec("/embeddings", _embed_body, _embed_replies, _embed_batch),
             "rerank": Codec("/rerank", _rerank_body, _rerank_replies),
         },
