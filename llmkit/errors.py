@@ -214,9 +214,10 @@ class Untrusted(AccessError):
 
 
 class Busy(LLMError):
-    """Too fast for the account or the provider; costs time."""
+    """Too fast for the account or the provider; costs time. ``per_minute`` is the limit in requests, where only the refusal tells it."""
 
     code = "busy"
+    per_minute: float | None = None
 
 
 class RateLimited(Busy):

@@ -142,6 +142,9 @@ class Engine:
         # In a worker thread: the first call imports the vendor's SDK, and half a second is long for other runs on the loop.
         assert target.adapter.connect is not None
         template = await off_loop(target.adapter.connect, target)
+        if target.codec.content_type != "application/json":
+            others = {name: value for name, value in template.headers.items() if name.lower() != "content-type"}
+            template = replace(template, headers={**others, "content-type": target.codec.content_type})
         if target.secret is not None and target.secret.rotates and template.expires is None:
             template = replace(template, expires=time.monotonic() + KEY_LIVES)
         return template

@@ -10,10 +10,10 @@ from ..adapter import Codec, Target
 from ..errors import LLMError, ServerFault, TimedOut, repeats
 from ..event_loop import off_loop
 from ..types import Limits, Reply, Request
-from .transport import Response
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .transport import Response
 
 __all__ = ["answered", "exchange", "refusal", "signed"]
 
@@ -59,6 +59,8 @@ async def _post(engine: Engine, target: Target, body: bytes, timeout: float) -> 
 
 async def _by_the_callers_client(target: Target, body: bytes, timeout: float) -> Response:
     """The caller handed in a client of his own: its SDK signs, addresses and posts; waiting and retrying stay ours."""
+    from .transport import Response  # aiohttp takes a tenth of a second to import
+
     send = target.adapter.send
     assert send is not None
     sending = off_loop(send, target.foreign, target.codec, body)

@@ -280,6 +280,10 @@ class Limiter:
             self.learn(limits)
         if error.retry_after:
             self.paused_until = max(self.paused_until, now + error.retry_after)
+        if error.per_minute and not self.requests_by_hand and self.requests_per_minute != error.per_minute:
+            # Nothing is left of this minute, or there had been no refusal.
+            self.requests, self.requests_per_minute = _by_hand(error.per_minute, now), error.per_minute
+            self.requests.lower_to(0.0, now)
         # A burst of refusals that left together is one piece of news.
         if permit.sent_at > self._cut_at:
             self._cut(now, error)

@@ -7,9 +7,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from ..errors import BadInput, ConfigError
+from ..operations.chat import Schema
 from ..types import Policy
 
-__all__ = ["Cache", "OnError", "columns", "described", "limit", "options", "policy", "rows"]
+__all__ = [
+    "Cache",
+    "OnError",
+    "by",
+    "cache",
+    "closed",
+    "columns",
+    "described",
+    "examples",
+    "input_type",
+    "limit",
+    "long_text",
+    "megabytes",
+    "options",
+    "policy",
+    "rows",
+    "schema",
+    "speed",
+    "text",
+]
 
 Cache = Literal["use", "refresh", "off"]
 OnError = Literal["keep", "raise"]
@@ -24,8 +44,7 @@ def policy(
     max_concurrency: int,
 ) -> Policy:
     """The policy that these arguments amount to."""
-    if cache not in ("use", "refresh", "off"):
-        raise ConfigError(f'cache is "use", "refresh" or "off", not {cache!r}')
+    _cache(cache)
     if on_error not in ("keep", "raise"):
         raise ConfigError(f'on_error is "keep" or "raise", not {on_error!r}')
     if not _is_number(timeout) or not timeout > 0:
@@ -80,6 +99,106 @@ def limit(given: Any) -> int | None:
     return rows("limit", given, 0)
 
 
+def schema(given: Any) -> Schema | None:
+    """What ``response_format=`` says: a pydantic model, a JSON schema, OpenAI's own form of one, ``"json"`` for any JSON object."""
+    if given is None:
+        return None
+    if given == "json" or (isinstance(given, Mapping) and given.get("type") == "json_object"):
+        return Schema("answer", None)
+    if isinstance(given, Mapping):
+        inner = given.get("json_schema") if given.get("type") == "json_schema" else None
+        if isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
+            return Schema(str(inner.get("name") or "answer"), closed(inner["schema"]))
+        if given.get("type") == "object" or "$ref" in given or "properties" in given:
+            return Schema(str(given.get("title") or "answer").replace(" ", "_"), closed(given))
+    elif isinstance(given, type) and hasattr(given, "model_json_schema"):
+        return Schema(given.__name__, closed(given.model_json_schema()))
+    raise BadInput('response_format is a pydantic model, a JSON schema of an object, or "json"')
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema as strict vendors want it: no object has members beside its own, and all of them are required."""
+
+    def close(part: Any) -> Any:
+        if isinstance(part, list):
+            return [close(item) for item in part]
+        if not isinstance(part, Mapping):
+            return part
+        found = {name: members.get(name, close)(value) for name, value in part.items() if name != "default"}
+        properties = found.get("properties")
+        if found.get("type") == "object" and isinstance(properties, dict):
+            found["additionalProperties"] = False
+            found["required"] = list(properties)
+        return found
+
+    def named(parts: Any) -> Any:
+        return {name: close(part) for name, part in parts.items()} if isinstance(parts, Mapping) else parts
+
+    def as_it_is(value: Any) -> Any:
+        return value
+
+    # What stands in these is no schema itself: names of members, and values.
+    members = dict.fromkeys(("properties", "$defs", "definitions"), named) | dict.fromkeys(("enum", "const", "examples"), as_it_is)
+    made: dict[str, Any] = close(schema)
+    return made
+
+
+def examples(given: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of what is asked and what is said, both texts."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else list(given or ())
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
+        raise BadInput('examples are pairs of texts, e.g. [("I want my money back", "billing")]')
+    return tuple((asked, said) for asked, said in pairs)
+
+
+def text(name: str, value: Any) -> str | None:
+    """A text that is the same for all rows, or ``None``."""
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{name} is a text, the same for all rows, not {type(value).__name__}")
+    return value
+
+
+def cache(given: Any) -> Cache:
+    """Whether stored answers are read and written."""
+    if given not in ("use", "refresh", "off"):
+        raise ConfigError(f'cache is "use", "refresh" or "off", not {given!r}')
+    return given  # type: ignore[no-any-return]
+
+
+def by(given: Any) -> Any:
+    """How to classify."""
+    if given not in ("auto", "chat", "embedding", "classifier"):
+        raise ConfigError(f'by is "auto", "chat", "embedding" or "classifier", not {given!r}')
+    return given
+
+
+def input_type(given: Any) -> dict[str, Any]:
+    """What the texts of an embedding are; nothing where nothing is said."""
+    if given not in (None, "document", "query"):
+        raise ConfigError(f'input_type is "document" or "query", not {given!r}')
+    return {} if given is None else {"input_type": given}
+
+
+def long_text(given: Any, overlap: Any) -> None:
+    if given not in ("error", "truncate", "mean"):
+        raise ConfigError(f'long_text is "error", "truncate" or "mean", not {given!r}')
+    if not _is_number(overlap) or not 0 <= overlap <= 0.5:
+        raise ConfigError(f"overlap is a share of a window, from 0 to 0.5, not {overlap!r}")
+
+
+def speed(given: Any) -> dict[str, Any]:
+    if given is not None and (not _is_number(given) or not 0.25 <= given <= 4):
+        raise ConfigError(f"speed is a number from 0.25 to 4, not {given!r}")
+    return {} if given is None else {"speed": float(given)}
+
+
+def megabytes(value: Any) -> int:
+    """``max_file_mb`` in bytes."""
+    if not _is_number(value) or not value > 0:
+        raise ConfigError(f"max_file_mb is megabytes, more than 0, not {value!r}")
+    return int(value * 2**20)
+
+
 def columns(on: Any) -> list[Any]:
     """The columns that ``on=`` names, one or several."""
     return list(on) if isinstance(on, list) else [on]
@@ -93,3 +212,6 @@ def described(labels: Any) -> dict[str, str]:
     if len(found) < 2 or not all(isinstance(text, str) and text.strip() for pair in found.items() for text in pair):
         raise BadInput("classify needs at least two different labels, each a text, and none with an empty description")
     return found
+
+
+_cache = cache

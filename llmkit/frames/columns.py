@@ -24,7 +24,7 @@ from ..errors import BadInput, LLMError
 from ..outcomes import MISSING, Outcomes
 from ..run import Run
 
-__all__ = ["TEXT", "ColumnShape", "DetailShape", "FrameTable", "matrix_of", "one_column", "vector_dtype"]
+__all__ = ["TEXT", "ColumnShape", "DetailShape", "FrameTable", "factorized", "matrix_of", "one_column", "vector_dtype", "vectors_of"]
 
 #: What chat's column is: pandas' own string dtype, Arrow-backed.
 TEXT: Any = "str" if int(pd.__version__.split(".")[0]) >= 3 else pd.StringDtype("pyarrow")
@@ -220,6 +220,18 @@ def _jsonable(value: Any) -> Any:
     return as_text(value)
 
 
+def factorized(texts: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[Any]]:
+    """For each row the place of its text among the different ones; -1 where it is missing."""
+    if pd.api.types.is_object_dtype(texts.dtype):
+        texts = texts.map(lambda cell: cell if isinstance(cell, str) else _hashable(cell))
+    codes, different = pd.factorize(texts)
+    return codes, list(different)
+
+
+def _hashable(cell: Any) -> Any:
+    return as_text(cell)
+
+
 # ------------------------------------------------------------------------------------------------------------ outcomes to columns
 
 
@@ -248,11 +260,18 @@ def _vectors(outcomes: Outcomes, length: int, dimensions: int | None) -> pd.arra
         for start in range(0, len(rows), 4096):  # in pieces: fancy indexing would hold a second copy
             some = rows[start : start + 4096]
             laid[some] = matrix[task_of_row[some]]
+    return vectors_of(laid, has_value, width)
+
+
+def vectors_of(laid: npt.NDArray[np.float32], has_value: npt.NDArray[np.bool_], dimensions: int | None) -> pd.arrays.ArrowExtensionArray:
+    """A matrix as a column of vectors, without a copy; rows without a value are zeroed in place and missing in the column."""
+    if not dimensions:
+        return pd.arrays.ArrowExtensionArray(pa.nulls(len(laid), pa.list_(pa.float32())))
     if not has_value.all():
         laid[~has_value] = 0.0
     values = pa.Array.from_buffers(pa.float32(), laid.size, [None, pa.py_buffer(laid)])
     validity = None if has_value.all() else pa.array(has_value).buffers()[1]
-    column = pa.Array.from_buffers(pa.list_(pa.float32(), width), length, [validity], children=[values])
+    column = pa.Array.from_buffers(pa.list_(pa.float32(), dimensions), len(laid), [validity], children=[values])
     return pd.arrays.ArrowExtensionArray(column)
 
 
@@ -260,6 +279,13 @@ def _texts(outcomes: Outcomes, length: int) -> list[str | None]:
     values = outcomes.values
     found: list[str | None] = [values[task] if task >= 0 else None for task in outcomes.task_of_row.tolist()]
     return found + [None] * (length - len(found))
+
+
+def _objects(outcomes: Outcomes, length: int) -> npt.NDArray[np.object_]:
+    cells = np.empty(length, dtype=object)
+    for row, value in enumerate(_texts(outcomes, length)):
+        cells[row] = value
+    return cells
 
 
 def _scores(outcomes: Outcomes, length: int) -> npt.NDArray[np.float64]:
@@ -330,6 +356,8 @@ class ColumnShape:
             return _vectors(outcomes, len(self.index), self.dimensions)
         if self.kind == "score":
             return _scores(outcomes, len(self.index))
+        if self.kind == "object":
+            return _objects(outcomes, len(self.index))
         return pd.array(_texts(outcomes, len(self.index)), dtype=TEXT)
 
     def result(self, run: Run[Any]) -> Any:

@@ -1,104 +1,43 @@
-"""``df.llm`` and ``series.llm``: a thin layer that reads arguments, picks an operation and hands back columns."""
+"""``df.llm``: a thin layer that reads arguments, picks an operation and hands back columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ..errors import BadInput, ConfigError
-from ..operations.chat import CHAT
+from ..errors import BadInput, ConfigError, InvalidRequest, Unsupported
+from ..operations.chat import CHAT, CHAT_WITH_IMAGES
+from ..operations.classify import CLASSIFIER, CLASSIFY
 from ..operations.embed import EMBED
-from ..operations.rerank import MOST_DOCUMENTS, RERANK
-from ..run import Run
-from ..session import Session, default
-from ..types import Operation, Policy, Task
+from ..operations.embed_images import EMBED_IMAGES
+from ..operations.files import FileRules
+from ..operations.rerank import RERANK
+from ..operations.speak import FORMATS, SPEAK, speak_into
+from ..operations.template import Template
+from ..operations.transcribe import TRANSCRIBE
+from ..session import Session
+from ..types import Policy
 from . import arguments as checked
 from .arguments import Cache, OnError
-from .columns import ColumnShape, DetailShape, FrameTable, matrix_of, one_column
-from .ranking import Ranked, best_rows, normalised, scored
+from .calling import Accessor, How
+from .classifying import Nearest, Said, SaidInDetail
+from .columns import ColumnShape, DetailShape, FrameTable, factorized, matrix_of, one_column
+from .embedding import OR, Averaged, Remembering, RememberingDetail, split
+from .ranking import Found, Ranked, scored
 
-__all__ = ["FrameAccessor", "SeriesAccessor", "register"]
+__all__ = ["FrameAccessor"]
 
-
-class _Accessor:
-    """What frames and series share."""
-
-    def __init__(self, session: Session | None = None) -> None:
-        self._own_session = session
-
-    @property
-    def _session(self) -> Session:
-        return self._own_session or default()
-
-    def _run(
-        self,
-        operation: Operation,
-        table: FrameTable,
-        tasks: Callable[..., Iterator[Task]],
-        arguments: Mapping[str, Any],
-        shape: Any,
-        *,
-        model: Any,
-        fallback: Any,
-        policy: Policy,
-        dry_run: bool,
-        show_progress: bool,
-        wait: bool,
-    ) -> Any:
-        session = self._session
-        tasks(table, **arguments)  # arguments are checked here; nothing is drawn yet
-        if operation is EMBED:
-            shape.dimensions = arguments["options"].get("dimensions")
-        if not len(table):
-            return _nothing(operation, shape, wait, session, policy, dry_run)
-        note = ""
-        if model is None:
-            model, note = session.chosen(operation.name)
-        route = session.route(model, operation.name, fallback)
-        if operation is RERANK:
-            arguments = {**arguments, "at_once": None if route[0].provider.name == "local" else MOST_DOCUMENTS}
-        if operation is EMBED:
-            shape.dimensions = shape.dimensions or route[0].model.dimensions
-        plan = session.plan(operation, len(table), lambda: tasks(table, **arguments), route, policy)
-        if dry_run:
-            return session.estimate(plan)
-        try:
-            run = session.start(plan, shape, show_progress=show_progress, note=note)
-            return run.result() if wait else run
-        except KeyboardInterrupt:
-            session.stop(plan)  # also where it fell between the two
-            raise
+LongText = Literal["error", "truncate", "mean"]
+InputType = Literal["document", "query"]
+By = Literal["auto", "chat", "embedding", "classifier"]
 
 
-def _nothing(operation: Operation, shape: Any, wait: bool, session: Session, policy: Policy, dry_run: bool) -> Any:
-    """The result of a call on no rows: right in shape and dtype, and nobody is asked, so no model is needed either."""
-    plan = session.plan(operation, 0, lambda: iter(()), (), Policy())
-    if dry_run:
-        from ..types import Estimate
-
-        return Estimate("none", 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no rows")
-    run: Run[Any] = Run(
-        id=plan.run_id,
-        operation=operation.name,
-        targets=("nobody",),
-        prices=(),
-        outcomes=plan.outcomes,
-        shape=shape,
-        show_progress=False,
-    )
-
-    async def work() -> None:
-        return None
-
-    run.begin(work)
-    return run.result() if wait else run
-
-
-class FrameAccessor(_Accessor):
+class FrameAccessor(Accessor):
     """Language models on the rows of a frame.
 
     Every method asks once per row, keeps what was paid for, and hands back something aligned to the frame: failed rows are missing, and
@@ -110,7 +49,7 @@ class FrameAccessor(_Accessor):
         self._frame = frame
 
     def __dir__(self) -> list[str]:
-        return ["chat", "classify", "embed", "rerank", "search", "using"]
+        return ["chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
 
     def using(self, session: Session) -> FrameAccessor:
         """The same methods with a session of your own instead of the shared one."""
@@ -124,9 +63,18 @@ class FrameAccessor(_Accessor):
         model: Any = None,
         fallback: Any = None,
         system: str | None = None,
+        response_format: Any = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        examples: Any = None,
+        images: Any = None,
+        roots: Any = None,
+        max_file_mb: float = 20.0,
+        tools: Any = None,
+        tool_choice: str | None = None,
+        run_tools: bool = False,
+        max_rounds: int = 5,
         limit: int | None = None,
         cache: Cache = "use",
         on_error: OnError = "keep",
@@ -158,8 +106,29 @@ class FrameAccessor(_Accessor):
             Appended to ``model``.
         system : str, optional
             A system message, the same for all rows.
+        response_format : pydantic model, JSON schema or "json", optional
+            The answer is JSON of this form, as text; ``df.llm.extract`` makes columns of it.
         temperature, max_tokens, seed : optional
-            As the provider documents them; ``max_tokens`` bounds the answer.
+            As the provider documents them; ``max_tokens`` bounds the answer. What a provider has no word for is refused before anything is
+            sent.
+        examples : list of (str, str), optional
+            Pairs of what is asked and what should be said, shown to the model before each row.
+        images : column, optional
+            A picture a row, or a list of them: a path, bytes, a PIL image, a data URL, or an ``https://`` address of the open web, which is
+            passed on to the provider and never visited from here. PNG, JPEG, GIF or WebP. Rows without one are missing.
+        roots : folder or list of folders, optional
+            Where paths may lie; by default the working directory.
+        max_file_mb : float
+            Megabytes that one file may have.
+        tools : list of functions, pydantic models or JSON schemas, optional
+            What the model may ask for. A function's annotations are its schema, its docstring's first paragraph its description. A row
+            becomes the list of calls, ``{"name": ..., "arguments": {...}}``, or the model's text where it asks for none.
+        tool_choice : {"auto", "required", "none"} or a tool's name, optional
+        run_tools : bool
+            Carry the calls out, in threads, tell the model what came, and return the text it then writes. What a function raises is told to
+            the model too. Cells are data: let a model run on them only what does no harm.
+        max_rounds : int
+            Times that a row's calls are carried out, at the most.
         limit : int, optional
             Only the first so many rows; the rest is missing. The full run then pays only for the rest.
         cache : {"use", "refresh", "off"}
@@ -186,8 +155,8 @@ class FrameAccessor(_Accessor):
         Returns
         -------
         Series
-            One text per row, string dtype, on the frame's own index. Rows with a missing cell in a named column are missing and were not
-            sent; rows that failed are missing too, see ``llmkit.last().errors()``.
+            One text per row, string dtype (lists of calls: object), on the frame's own index. Rows with a missing cell in a named column
+            are missing and were not sent; rows that failed are missing too, see ``llmkit.last().errors()``.
 
         Raises
         ------
@@ -204,36 +173,63 @@ class FrameAccessor(_Accessor):
         >>> said[0], said.isna().tolist()
         ('[echo, not a model] Say first', [False, True])
         """
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
         table = FrameTable(self._frame, checked.limit(limit))
-        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
-        if system is not None and not isinstance(system, str):
-            raise ConfigError(f"system is a text, the same for all rows, not {type(system).__name__}")
+        checked.text("system", system)
         columns = None if on is None else checked.columns(on)
-        if columns is not None:
-            table.check(columns)
+        table.check(Template(prompt, table.columns).columns if columns is None else columns)
+        operation = CHAT if images is None else CHAT_WITH_IMAGES
         arguments = {
             "prompt": prompt,
             "on": columns,
             "system": system,
+            "examples": checked.examples(examples),
+            "images": images,
+            "files": self._files(images, roots, max_file_mb),
+            "schema": checked.schema(response_format),
             "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed),
         }
-        if columns is None:
-            from ..operations.chat import Template
+        if tools is not None:
+            from ..operations.tools import with_tools  # pydantic takes as long to import as all of llmkit
 
-            table.check(Template(prompt, table.columns).columns)
-        shape = (DetailShape if detail else ColumnShape)(self._frame.index, "text", "chat")
-        return self._run(
-            CHAT, table, CHAT.tasks, arguments, shape,
-            model=model, fallback=fallback, policy=policy, dry_run=dry_run, show_progress=show_progress, wait=wait,
-        )  # fmt: skip
+            rounds = checked.rows("max_rounds", max_rounds, 1) if run_tools else None
+            asks, told = with_tools(tools, tool_choice, rounds)
+            operation = replace(asks, draw=operation.draw, weigh=operation.weigh)
+            arguments |= told
+        elif run_tools or tool_choice is not None:
+            raise BadInput("run_tools and tool_choice go with tools=[...]")
+        shape = (DetailShape if detail else ColumnShape)(self._frame.index, operation.kind, "chat")
+        return self._run(operation, table, arguments, shape, how)
+
+    def _files(self, column: Any, roots: Any, max_file_mb: float) -> FileRules | None:
+        """The rules for a column of files, tried on its first path: what no row may read is told before the first is paid."""
+        if column is None:
+            return None
+        rules = FileRules.of(roots, checked.megabytes(max_file_mb))
+        cells = one_column(self._frame, column).dropna()
+        first = cells.iloc[0] if len(cells) else None
+        if isinstance(first, str | Path) and "://" not in str(first)[:16] and not str(first).startswith("data:"):
+            try:
+                rules.check(Path(first))
+            except InvalidRequest as error:
+                raise BadInput(f"column {column!r}: {error.message}") from None
+        return rules
 
     def embed(
         self,
-        on: Any,
+        on: Any = None,
         *,
+        images: Any = None,
+        roots: Any = None,
+        max_file_mb: float = 20.0,
         model: Any = None,
         fallback: Any = None,
         dimensions: int | None = None,
+        input_type: InputType | None = None,
+        long_text: LongText = "error",
+        overlap: float = 0.1,
         limit: int | None = None,
         cache: Cache = "use",
         on_error: OnError = "keep",
@@ -252,10 +248,22 @@ class FrameAccessor(_Accessor):
         ----------
         on : column
             The column to embed. Missing and empty texts are missing in the result and not sent.
+        images : column, optional
+            Pictures, as in ``chat``, embedded with the text beside them or, without ``on``, alone; for models that see (Voyage's
+            multimodal ones). Rows without one are missing.
+        roots, max_file_mb
+            As in ``chat``.
         model : str, optional
             E.g. ``"openai/text-embedding-3-small"``, or ``"local/lexical"`` (no key, no network).
         dimensions : int, optional
             Ask for shorter vectors, where the model can.
+        input_type : {"document", "query"}, optional
+            What the texts are, for models that tell the two apart (Cohere, Voyage); documents by default. Others ignore it.
+        long_text : {"error", "truncate", "mean"}
+            A text longer than the model's window fails its row; is cut at the window; or is embedded in windows, whose vectors are averaged
+            by length and brought to length one. Lengths are estimated from characters, on the safe side.
+        overlap : float
+            With "mean": the share of a window that the next one repeats.
         fallback, limit, cache, on_error, max_cost, dry_run, detail, show_progress, wait, timeout, max_attempts, max_concurrency
             As in ``chat``.
 
@@ -278,16 +286,34 @@ class FrameAccessor(_Accessor):
         >>> df.llm.embed("text", model="local/lexical", dimensions=64, show_progress=False).llm.matrix().shape
         (2, 64)
         """
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
         table = FrameTable(self._frame, checked.limit(limit))
-        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
-        table.check([on])
-        arguments = {"on": on, "options": checked.options(dimensions=dimensions)}
-        shape = (_RememberingDetail if detail else _Remembering)(self._frame.index, "vector", "embedding")
-        shape.session = self._session
-        return self._run(
-            EMBED, table, EMBED.tasks, arguments, shape,
-            model=model, fallback=fallback, policy=policy, dry_run=dry_run, show_progress=show_progress, wait=wait,
-        )  # fmt: skip
+        if on is None and images is None:
+            raise BadInput("no column is named: say which one to embed, e.g. embed('text')")
+        table.check([] if on is None else [on])
+        arguments = {"on": on, "options": checked.options(dimensions=dimensions) | checked.input_type(input_type)}
+        checked.long_text(long_text, overlap)
+        shape: Any = (RememberingDetail if detail else Remembering)(self._frame.index, "vector", "embedding")
+        if images is not None:
+            if long_text != "error":
+                raise BadInput("long_text is for texts alone; leave it out beside images")
+            shape.session, shape.dimensions = self._session, dimensions
+            return self._run(
+                EMBED_IMAGES, table, {**arguments, "images": images, "files": self._files(images, roots, max_file_mb)}, shape, how
+            )
+        if long_text != "error" and len(table):
+            route = self._session.route(model if model is not None else self._session.chosen("embed")[0], "embed", fallback)
+            texts = one_column(self._frame, on).iloc[: len(table)]
+            table, owners, weights = split(texts, route, long_text, overlap)
+            arguments["on"] = "text"
+            if long_text == "mean":
+                if detail:
+                    raise BadInput('detail=True tells of requests, and with long_text="mean" a row may be several; leave one of them out')
+                shape = Averaged(self._frame.index, owners, weights)
+        shape.session, shape.dimensions = self._session, dimensions
+        return self._run(EMBED, table, arguments, shape, how)
 
     def rerank(
         self,
@@ -341,19 +367,28 @@ class FrameAccessor(_Accessor):
         >>> df.llm.rerank("battery problems", on="text", top_k=1, model="local/bm25")["text"].tolist()
         ['battery problems again']
         """
-        policy = checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
         top_k = checked.rows("top_k", top_k, 1)
         texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
         FrameTable(texts.to_frame(on)).check([on])
-        codes, different = _factorized(texts)
+        codes, different = factorized(texts)
         table = FrameTable(pd.DataFrame({on: different}))
-        shape = Ranked(self._frame, codes, top_k)
-        return self._run(
-            RERANK, table, RERANK.tasks, {"query": query, "on": on}, shape,
-            model=model, fallback=fallback, policy=policy, dry_run=dry_run, show_progress=show_progress, wait=wait,
-        )  # fmt: skip
+        return self._run(RERANK, table, {"query": query, "on": on}, Ranked(self._frame, codes, top_k), how)
 
-    def search(self, query: str, *, on: Any, top_k: int = 5, model: Any = None, cache: Cache = "use") -> pd.DataFrame:
+    def search(
+        self,
+        query: str,
+        *,
+        on: Any,
+        top_k: int = 5,
+        model: Any = None,
+        cache: Cache = "use",
+        dry_run: bool = False,
+        wait: bool = True,
+        timeout: float = 180.0,
+    ) -> Any:
         """Find the rows whose vectors are nearest to a query.
 
         Exact: the query is embedded and compared with every row by cosine.
@@ -369,8 +404,8 @@ class FrameAccessor(_Accessor):
         model : str, optional
             The model that made the vectors. By default the one that made vectors of this length in this session, which must not
             be several; else the session's embedding model.
-        cache : {"use", "refresh", "off"}
-            As in ``chat``, for the query's own vector.
+        cache, dry_run, wait, timeout
+            As in ``chat``, for the query's own vector. It is asked for as a query, where the model tells queries from documents.
 
         Returns
         -------
@@ -399,30 +434,15 @@ class FrameAccessor(_Accessor):
             return scored(self._frame, np.empty(0, dtype=np.intp), np.empty(0))
         matrix = matrix_of(column)
         model = model or self._session.embedded_with.get(matrix.shape[1])
-        if isinstance(model, str) and _OR in model:
+        if isinstance(model, str) and OR in model:
             raise BadInput(
                 f"vectors of {matrix.shape[1]} numbers were made with {model} in this session: "
                 f"name the model that made column {on!r} with model=..."
             )
-        asked = pd.DataFrame({"query": [query]})
-        vector = matrix_of(
-            FrameAccessor(asked, self._own_session).embed(
-                "query",
-                model=model,
-                dimensions=self._asked_dimensions(model, matrix.shape[1]),
-                cache=cache,
-                on_error="raise",
-                show_progress=False,
-            )
-        )[0]
-        if len(vector) != matrix.shape[1]:
-            made_by = self._session.last_run.targets[0] if self._session.last_run else model
-            raise BadInput(
-                f"column {on!r} holds vectors of {matrix.shape[1]} numbers, and {made_by} makes {len(vector)}: "
-                "name the model that made the column with model=..."
-            )
-        rows, scores = best_rows(matrix, vector, best)
-        return scored(self._frame, rows, scores)
+        how = How(model, None, Policy(cache=checked.cache(cache), on_error="raise", timeout=timeout), dry_run, False, wait)
+        options = checked.options(dimensions=self._asked_dimensions(model, matrix.shape[1])) | {"input_type": "query"}
+        asked = FrameTable(pd.DataFrame({"query": [query]}))
+        return self._run(EMBED, asked, {"on": "query", "options": options}, Found(self._frame, on, matrix, best), how)
 
     def _asked_dimensions(self, model: Any, width: int) -> int | None:
         """Local lexical vectors and shortened ones are made at the length that the column has."""
@@ -437,114 +457,12 @@ class FrameAccessor(_Accessor):
         on: Any,
         labels: Sequence[str] | Mapping[str, str],
         *,
-        model: Any = None,
-        limit: int | None = None,
-        cache: Cache = "use",
-        on_error: OnError = "keep",
-        max_cost: float | None = None,
-        detail: bool = False,
-        show_progress: bool = True,
-        timeout: float = 180.0,
-        max_attempts: int = 5,
-        max_concurrency: int = 64,
-    ) -> Any:
-        """Give each row the label whose description its text is nearest to, by embedding.
-
-        Parameters
-        ----------
-        on : column
-            The texts.
-        labels : sequence of str, or mapping of label to description
-            At least two. A description in the words of the texts helps, above all with ``"local/lexical"``.
-        model : str, optional
-            An embedding model.
-        detail : bool
-            Return a frame: value, score (the cosine to the label taken, from -1 to 1) and margin (to the next one).
-        limit, cache, on_error, max_cost, show_progress, timeout, max_attempts, max_concurrency
-            As in ``chat``.
-
-        Returns
-        -------
-        Series
-            One label per row, a category of the labels, on the frame's own index; missing where the text is missing or failed.
-
-        Raises
-        ------
-        ConfigError
-            Fewer than two labels, an unknown column or model, a missing key.
-
-        Examples
-        --------
-        >>> import pandas as pd, llmkit
-        >>> df = pd.DataFrame({"text": ["the invoice is wrong", "the parcel is late"]})
-        >>> labels = {"billing": "invoice, payment, charge", "delivery": "parcel, shipping, late"}
-        >>> df.llm.classify("text", labels, model="local/lexical", show_progress=False).tolist()
-        ['billing', 'delivery']
-        """
-        described = checked.described(labels)
-        checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency)
-        texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
-        FrameTable(texts.to_frame(on)).check([on])
-        names = list(described)
-        dtype = pd.CategoricalDtype(names)
-        if texts.isna().all():  # nothing to compare the labels with: they are not sent either
-            return self._unclassified(dtype, detail)
-        if model is None:
-            model, _ = self._session.chosen("embed")
-        meanings = FrameAccessor(pd.DataFrame({"label": list(described.values())}), self._own_session).embed(
-            "label", model=model, cache=cache, on_error="raise", show_progress=False, timeout=timeout
-        )
-        vectors = self.embed(
-            on, model=model, limit=limit, cache=cache, on_error=on_error, max_cost=max_cost, show_progress=show_progress,
-            timeout=timeout, max_attempts=max_attempts, max_concurrency=max_concurrency,
-        )  # fmt: skip
-        if vectors.isna().all():
-            return self._unclassified(dtype, detail)
-        cosines = normalised(matrix_of(vectors)) @ normalised(matrix_of(meanings)).T
-        missing = vectors.isna().to_numpy()
-        order = np.sort(np.where(missing[:, None], -np.inf, cosines), axis=1)
-        taken = np.where(missing, -1, np.where(missing[:, None], -np.inf, cosines).argmax(axis=1))
-        value = pd.Series(pd.Categorical.from_codes(taken, dtype=dtype), index=self._frame.index, name="classify")
-        if not detail:
-            return value
-        score = np.where(missing, np.nan, order[:, -1])
-        with np.errstate(invalid="ignore"):
-            margin = np.where(missing, np.nan, order[:, -1] - order[:, -2])
-        return pd.DataFrame({"value": value.array, "score": score, "margin": margin}, index=self._frame.index)
-
-    def _unclassified(self, dtype: pd.CategoricalDtype, detail: bool) -> Any:
-        length = len(self._frame)
-        value = pd.Series(pd.Categorical.from_codes([-1] * length, dtype=dtype), index=self._frame.index, name="classify")
-        nothing = np.full(length, np.nan)
-        return pd.DataFrame({"value": value.array, "score": nothing, "margin": nothing}, index=value.index) if detail else value
-
-
-class SeriesAccessor(_Accessor):
-    """Language models on the values of a column; see ``DataFrame.llm`` for every option."""
-
-    def __init__(self, series: pd.Series[Any], session: Session | None = None) -> None:
-        super().__init__(session)
-        self._series = series
-
-    def __dir__(self) -> list[str]:
-        return ["chat", "classify", "embed", "matrix", "rerank", "using"]
-
-    def using(self, session: Session) -> SeriesAccessor:
-        """The same methods with a session of your own instead of the shared one."""
-        return SeriesAccessor(self._series, session)
-
-    @property
-    def _as_frame(self) -> tuple[FrameAccessor, Any]:
-        name = "value" if self._series.name is None else self._series.name
-        return FrameAccessor(self._series.to_frame(name), self._own_session), name
-
-    def chat(
-        self,
-        prompt: str,
-        *,
+        multi_label: bool = False,
+        by: By = "auto",
+        instructions: str | None = None,
+        examples: Any = None,
         model: Any = None,
         fallback: Any = None,
-        system: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
@@ -560,168 +478,251 @@ class SeriesAccessor(_Accessor):
         max_attempts: int = 5,
         max_concurrency: int = 64,
     ) -> Any:
-        """Ask a chat model once per value: ``prompt`` is the instruction, the value travels beside it as delimited data.
+        """Give each row one of several labels, or all that apply.
 
-        Options, result and errors as ``DataFrame.llm.chat``.
+        A chat model is told the labels and may answer nothing else; an embedding model gives the label whose description is nearest to the
+        text; a vendor's own classifier (Cohere's, for fine-tuned models) is asked as it is.
 
-        Examples
-        --------
-        >>> import pandas as pd, llmkit
-        >>> words = pd.Series(["parcel"], name="word")
-        >>> words.llm.chat("Say it", model="echo/echo", show_progress=False).tolist()
-        ['[echo, not a model] <word> parcel </word>']
-        """
-        frame, name = self._as_frame
-        return frame.chat(
-            prompt, on=[name], model=model, fallback=fallback, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed,
-            limit=limit, cache=cache, on_error=on_error, max_cost=max_cost, dry_run=dry_run, detail=detail, show_progress=show_progress,
-            wait=wait, timeout=timeout, max_attempts=max_attempts, max_concurrency=max_concurrency,
-        )  # fmt: skip
+        Parameters
+        ----------
+        on : column
+            The texts.
+        labels : sequence of str, or mapping of label to description
+            At least two. Descriptions help every method; for ``"local/lexical"`` use the words of the texts.
+        multi_label : bool
+            Any number of labels a row, none included; chat models only.
+        by : {"auto", "chat", "embedding", "classifier"}
+            How; by default what the model can do, chat first.
+        instructions : str, optional
+            Said to a chat model before the labels.
+        examples : list of (str, str), optional
+            Pairs of text and label, for a chat model or a classifier.
+        model : str or list of str, optional
+            By default the session's chat model, else its embedding model.
+        detail : bool
+            Return a frame as in ``chat``, with ``probability`` where the provider tells the likelihood of tokens (missing elsewhere); by
+            embedding: value, score (the cosine to the label taken, from -1 to 1, no probability) and margin (to the next one).
+        fallback, temperature, max_tokens, seed, limit, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, \
+max_concurrency
+            As in ``chat``.
 
-    def embed(
-        self,
-        *,
-        model: Any = None,
-        fallback: Any = None,
-        dimensions: int | None = None,
-        limit: int | None = None,
-        cache: Cache = "use",
-        on_error: OnError = "keep",
-        max_cost: float | None = None,
-        dry_run: bool = False,
-        detail: bool = False,
-        show_progress: bool = True,
-        wait: bool = True,
-        timeout: float = 180.0,
-        max_attempts: int = 5,
-        max_concurrency: int = 64,
-    ) -> Any:
-        """Embed the values: one float32 vector each. Options, result and errors as ``DataFrame.llm.embed``.
-
-        Examples
-        --------
-        >>> import pandas as pd, llmkit
-        >>> str(pd.Series(["late parcel"]).llm.embed(model="local/lexical", dimensions=64, show_progress=False).dtype)
-        'fixed_size_list<item: float>[64][pyarrow]'
-        """
-        frame, name = self._as_frame
-        return frame.embed(
-            name, model=model, fallback=fallback, dimensions=dimensions, limit=limit, cache=cache, on_error=on_error, max_cost=max_cost,
-            dry_run=dry_run, detail=detail, show_progress=show_progress, wait=wait, timeout=timeout, max_attempts=max_attempts,
-            max_concurrency=max_concurrency,
-        )  # fmt: skip
-
-    def rerank(
-        self,
-        query: str,
-        *,
-        top_k: int | None = None,
-        model: Any = None,
-        fallback: Any = None,
-        limit: int | None = None,
-        cache: Cache = "use",
-        on_error: OnError = "keep",
-        max_cost: float | None = None,
-        dry_run: bool = False,
-        show_progress: bool = False,
-        wait: bool = True,
-        timeout: float = 180.0,
-        max_attempts: int = 5,
-        max_concurrency: int = 64,
-    ) -> Any:
-        """Order the values by how well they answer a query: a frame of them, best first, with ``score``.
-
-        Options and errors as ``DataFrame.llm.rerank``.
-
-        Examples
-        --------
-        >>> import pandas as pd, llmkit
-        >>> pd.Series(["red apple", "late parcel"], name="text").llm.rerank("parcel", model="local/bm25").index.tolist()
-        [1, 0]
-        """
-        frame, name = self._as_frame
-        return frame.rerank(
-            query, on=name, top_k=top_k, model=model, fallback=fallback, limit=limit, cache=cache, on_error=on_error, max_cost=max_cost,
-            dry_run=dry_run, show_progress=show_progress, wait=wait, timeout=timeout, max_attempts=max_attempts,
-            max_concurrency=max_concurrency,
-        )  # fmt: skip
-
-    def classify(
-        self,
-        labels: Sequence[str] | Mapping[str, str],
-        *,
-        model: Any = None,
-        limit: int | None = None,
-        cache: Cache = "use",
-        on_error: OnError = "keep",
-        max_cost: float | None = None,
-        detail: bool = False,
-        show_progress: bool = True,
-        timeout: float = 180.0,
-        max_attempts: int = 5,
-        max_concurrency: int = 64,
-    ) -> Any:
-        """Give each value the label it is nearest to, by embedding; as ``DataFrame.llm.classify``."""
-        frame, name = self._as_frame
-        return frame.classify(
-            name, labels, model=model, limit=limit, cache=cache, on_error=on_error, max_cost=max_cost, detail=detail,
-            show_progress=show_progress, timeout=timeout, max_attempts=max_attempts, max_concurrency=max_concurrency,
-        )  # fmt: skip
-
-    def matrix(self) -> npt.NDArray[np.float32]:
-        """The vectors of this column as one (n, dimensions) float32 array.
-
-        A view of the column's own memory where no row is missing (do not write to it); otherwise a copy with NaN in the missing rows.
+        Returns
+        -------
+        Series
+            One label per row, a category of the labels (``multi_label``: a list of them, object dtype), on the frame's own index; missing
+            where the text is missing or the row failed, also where a model twice answered with no label.
 
         Raises
         ------
-        BadInput
-            The column does not hold vectors of one length.
+        ConfigError
+            Fewer than two labels, an unknown column or model, a missing key.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> df = pd.DataFrame({"text": ["the invoice is wrong", "the parcel is late"]})
+        >>> labels = {"billing": "invoice, payment, charge", "delivery": "parcel, shipping, late"}
+        >>> df.llm.classify("text", labels, model="local/lexical", show_progress=False).tolist()
+        ['billing', 'delivery']
         """
-        return matrix_of(self._series)
+        described = checked.described(labels)
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
+        checked.text("instructions", instructions)
+        shown = checked.examples(examples)
+        wrong = [label for _, label in shown if label not in described]
+        if wrong:
+            raise BadInput(f"an example has the label {wrong[0]!r}, which is none of {list(described)}")
+        texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
+        table = FrameTable(texts.to_frame(on))
+        table.check([on])
+        names, index = list(described), self._frame.index
+        arguments = {"on": on, "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed)}
+        chosen, how = self._way_to_classify(checked.by(by), how, bool(len(table)))
+        if chosen == "embedding":
+            if multi_label:
+                raise BadInput("several labels a row need a chat model: the nearest label is always one")
+            nearest = Nearest(index, names, detail)
+            nearest.session = self._session
+            if not dry_run and not texts.isna().all():  # with nothing to compare them with, the labels are not sent either
+                meanings = FrameAccessor(pd.DataFrame({"label": list(described.values())}), self._own_session).embed(
+                    "label", model=how.model, fallback=fallback, cache=cache, on_error="raise", show_progress=False, timeout=timeout
+                )
+                nearest.meanings = matrix_of(meanings)
+            return self._run(EMBED, table, {"on": on, "options": {}}, nearest, how)
+        shape = (SaidInDetail if detail else Said)(index, names, multi_label)
+        if chosen == "classifier":
+            return self._run(CLASSIFIER, table, {**arguments, "labels": described, "examples": shown}, shape, how)
+        asked = {**arguments, "labels": described, "multi_label": multi_label, "instructions": instructions, "examples": shown}
+        return self._run(CLASSIFY, table, asked, shape, how)
 
+    def _way_to_classify(self, by: By, how: How, rows: bool) -> tuple[By, How]:
+        """How to classify with this model; where none is named, by the session's chat model if there is one."""
+        session = self._session
+        if by != "auto" or not rows:
+            return ("embedding" if by == "auto" else by), how
+        if how.model is None:
+            try:
+                return "chat", replace(how, model=session.chosen("chat")[0])
+            except ConfigError:
+                return "embedding", replace(how, model=session.chosen("embed")[0])
+        first = how.model[0] if isinstance(how.model, list) and how.model else how.model
+        for way, operation in (("classifier", "classify"), ("chat", "chat"), ("embedding", "embed")):
+            if session.suits(first, operation):
+                return way, how  # type: ignore[return-value]
+        raise Unsupported(f"{first} can neither chat nor embed, so it cannot classify")
 
-_OR = " or "
+    def transcribe(
+        self,
+        on: Any,
+        *,
+        model: Any = None,
+        fallback: Any = None,
+        language: str | None = None,
+        prompt: str | None = None,
+        temperature: float | None = None,
+        roots: Any = None,
+        max_file_mb: float = 25.0,
+        limit: int | None = None,
+        cache: Cache = "use",
+        on_error: OnError = "keep",
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        detail: bool = False,
+        show_progress: bool = True,
+        wait: bool = True,
+        timeout: float = 600.0,
+        max_attempts: int = 5,
+        max_concurrency: int = 16,
+    ) -> Any:
+        """Write down what is said in recordings: one a row, one text back.
 
+        Parameters
+        ----------
+        on : column
+            Paths, bytes or data URLs of WAV, MP3, FLAC, Ogg, MP4 or WebM recordings. Missing ones are not sent. File names are not sent.
+        model : str, optional
+            E.g. ``"openai/gpt-4o-mini-transcribe"`` or ``"groq/whisper-large-v3-turbo"``.
+        language : str, optional
+            ISO 639-1, e.g. ``"en"``; helps accuracy.
+        prompt : str, optional
+            Words that occur, names above all, the same for all rows.
+        roots : folder or list of folders, optional
+            Where paths may lie; by default the working directory.
+        max_file_mb : float
+            Megabytes that one recording may have; OpenAI takes 25.
+        fallback, temperature, limit, cache, on_error, max_cost, dry_run, detail, show_progress, wait, timeout, max_attempts, \
+max_concurrency
+            As in ``chat``.
 
-class _Remembering(ColumnShape):
-    """Notes which models made vectors of a length, so that ``search`` embeds its query the same way."""
+        Returns
+        -------
+        Series
+            One text per row, string dtype, on the frame's own index; missing where the cell is, and where a row failed (no such file, no
+            recording, refused), see ``llmkit.last().errors()``.
 
-    session: Session | None = None
+        Raises
+        ------
+        ConfigError
+            Before anything is sent: unknown column or model, missing key, paths outside ``roots``.
 
-    def result(self, run: Run[Any]) -> Any:
-        matrix = run.outcomes.matrix
-        if self.session is not None and matrix is not None:
-            known = self.session.embedded_with.get(matrix.shape[1], "")
-            served = {run.targets[target] for target in set(run.outcomes.target) if target >= 0}
-            models = dict.fromkeys([*(known.split(_OR) if known else ()), *sorted(served)])
-            self.session.embedded_with[matrix.shape[1]] = _OR.join(models)
-        return super().result(run)
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> df = pd.DataFrame({"audio": [None]})
+        >>> df.llm.transcribe("audio", model="openai/whisper-1", limit=0, show_progress=False).isna().tolist()
+        [True]
+        """
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
+        table = FrameTable(self._frame, checked.limit(limit))
+        one_column(self._frame, on)
+        said = {"language": checked.text("language", language), "prompt": checked.text("prompt", prompt)}
+        options = checked.options(temperature=temperature) | {name: value for name, value in said.items() if value}
+        shape = (DetailShape if detail else ColumnShape)(self._frame.index, "text", "transcript")
+        files = self._files(on, roots, max_file_mb) if len(table) else None
+        return self._run(TRANSCRIBE, table, {"on": on, "files": files, "options": options}, shape, how)
 
+    def speak(
+        self,
+        on: Any,
+        *,
+        folder: Any = None,
+        voice: str | None = None,
+        format: Literal["mp3", "wav", "opus", "flac", "aac", "pcm"] = "mp3",
+        instructions: str | None = None,
+        speed: float | None = None,
+        model: Any = None,
+        fallback: Any = None,
+        limit: int | None = None,
+        cache: Cache = "use",
+        on_error: OnError = "keep",
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        detail: bool = False,
+        show_progress: bool = True,
+        wait: bool = True,
+        timeout: float = 600.0,
+        max_attempts: int = 5,
+        max_concurrency: int = 16,
+    ) -> Any:
+        """Have texts read aloud: one a row, one recording back.
 
-class _RememberingDetail(_Remembering, DetailShape):
-    """The same, where the result is a detail frame."""
+        Parameters
+        ----------
+        on : column
+            The texts. Missing and empty ones are not sent.
+        folder : path, optional
+            Where the recordings are written, one file for each different text; it is made if it is not there. Without it the cells hold
+            bytes.
+        voice : str, optional
+            As the provider names it; by default the provider's usual one.
+        format : {"mp3", "wav", "opus", "flac", "aac", "pcm"}
+        instructions : str, optional
+            How to read, for models that take it.
+        speed : float, optional
+            1.0 is usual.
+        model : str, optional
+            E.g. ``"openai/gpt-4o-mini-tts"``.
+        fallback, limit, cache, on_error, max_cost, dry_run, detail, show_progress, wait, timeout, max_attempts, max_concurrency
+            As in ``chat``.
 
+        Returns
+        -------
+        Series
+            One path per row, string dtype, or with no ``folder`` one bytes object, on the frame's own index; missing where the text is, and
+            where a row failed, see ``llmkit.last().errors()``.
 
-def _factorized(texts: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[Any]]:
-    """For each row the place of its text among the different ones; -1 where it is missing."""
-    if pd.api.types.is_object_dtype(texts.dtype):
-        texts = texts.map(lambda cell: cell if isinstance(cell, str) else _hashable(cell))
-    codes, different = pd.factorize(texts)
-    return codes, list(different)
+        Raises
+        ------
+        ConfigError
+            Before anything is sent: unknown column or model, missing key, no voice where the provider has no usual one.
 
-
-def _hashable(cell: Any) -> Any:
-    from .columns import as_text
-
-    return as_text(cell)
-
-
-def register() -> None:
-    """Put ``llm`` on frames and series. Run again (a module reloaded in a notebook), it replaces what was there."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "overriding a preexisting attribute": by itself
-        pd.api.extensions.register_dataframe_accessor("llm")(FrameAccessor)
-        pd.api.extensions.register_series_accessor("llm")(SeriesAccessor)
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> df = pd.DataFrame({"text": ["hello"]})
+        >>> df.llm.speak("text", model="openai/tts-1", limit=0, show_progress=False).isna().tolist()
+        [True]
+        """
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
+        table = FrameTable(self._frame, checked.limit(limit))
+        table.check([on])
+        if format not in FORMATS:
+            raise BadInput(f"format is one of {', '.join(FORMATS)}, not {format!r}")
+        said = {"voice": checked.text("voice", voice), "instructions": checked.text("instructions", instructions)}
+        options = {name: value for name, value in said.items() if value} | checked.speed(speed) | {"format": format}
+        operation = SPEAK
+        if folder is not None:
+            place = Path(folder).expanduser()
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadInput(f"folder {str(place)!r} cannot be made ({error.strerror})") from None
+            operation = speak_into(place, FORMATS[format])
+        shape = (DetailShape if detail else ColumnShape)(self._frame.index, operation.kind, "speech")
+        return self._run(operation, table, {"on": on, "options": options}, shape, how)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..adapter import Target
+from ..errors import BadInput
+from ..operations.rerank import MOST_DOCUMENTS
 from ..run import Run
 from .columns import ColumnShape
 
-__all__ = ["Ranked", "best_rows", "normalised", "scored"]
+__all__ = ["Found", "Ranked", "best_rows", "normalised", "scored"]
 
 #: Rows compared at a time: a million vectors need no second matrix of their size.
 _BLOCK = 16_384
@@ -38,6 +42,10 @@ class Ranked(ColumnShape):
         self._codes = codes
         self._top_k = top_k
 
+    def prepared(self, route: Sequence[Target], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What runs here compares all documents at once; a vendor has a bound."""
+        return {**arguments, "at_once": None if route[0].provider.name == "local" else MOST_DOCUMENTS}
+
     def result(self, run: Run[Any]) -> pd.DataFrame:
         by_text = self.column(run.outcomes)
         scores = np.full(len(self._frame), np.nan)
@@ -62,6 +70,42 @@ class Ranked(ColumnShape):
         found.insert(0, "row", rows)
         found["index"] = [self._frame.index[row] for row in rows]
         return found
+
+
+class Found(ColumnShape):
+    """The frame's rows whose vectors are nearest to the query's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Whose rows are found.
+    column : label
+        Of the vectors, for messages.
+    matrix : (rows, dimensions) float32 array
+        The vectors; NaN where a row has none.
+    top_k : int
+        Rows to keep.
+    """
+
+    def __init__(self, frame: pd.DataFrame, column: Any, matrix: npt.NDArray[np.float32], top_k: int) -> None:
+        super().__init__(pd.RangeIndex(1), "vector", "query")
+        self._frame = frame
+        self._column = column
+        self._matrix = matrix
+        self._top_k = top_k
+
+    def result(self, run: Run[Any]) -> pd.DataFrame:
+        vector = run.outcomes.value(0) if len(run.outcomes) else None
+        if vector is None:
+            return scored(self._frame, np.empty(0, dtype=np.intp), np.empty(0))
+        width = self._matrix.shape[1]
+        if len(vector) != width:
+            raise BadInput(
+                f"column {self._column!r} holds vectors of {width} numbers, and {run.targets[0]} makes {len(vector)}: "
+                "name the model that made the column with model=..."
+            )
+        rows, scores = best_rows(self._matrix, vector, self._top_k)
+        return scored(self._frame, rows, scores)
 
 
 def scored(frame: pd.DataFrame, order: npt.NDArray[np.intp], scores: npt.NDArray[np.float64]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from .template import Template
 __all__ = [
     "CHAT",
     "CHAT_WITH_IMAGES",
+    "PICTURE_BYTES",
     "ChatPayload",
     "Image",
     "Message",
@@ -29,6 +30,8 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolResult",
+    "delimited",
+    "picture",
 ]
 
 #: Rows read from the table at a time; the prompts of no more than these exist before they are asked for.
@@ -150,7 +153,8 @@ def _tag(name: Any, cell: str) -> str:
     return tag
 
 
-def _delimited(name: Any, cell: str) -> str:
+def delimited(name: Any, cell: str) -> str:
+    """A cell as data between tags that it cannot close."""
     tag = _tag(name, cell)
     return f"<{tag}>\n{cell}\n</{tag}>"
 
@@ -235,7 +239,7 @@ def _from_columns(table: Table, on: list[Any]) -> Iterator[tuple[int, str]]:
         for offset, cells in enumerate(zip(*read, strict=True)):
             said = [(name, cell) for name, cell in zip(on, cells, strict=True) if cell and not cell.isspace()]
             if said:
-                yield start + offset, "\n".join(_delimited(name, cell) for name, cell in said)
+                yield start + offset, "\n".join(delimited(name, cell) for name, cell in said)
 
 
 def _with_images(
@@ -247,14 +251,15 @@ def _with_images(
             continue
         several = cell if isinstance(cell, list | tuple) else [cell]
         try:
-            pictures = tuple(_picture(one, files) for one in several)
+            pictures = tuple(picture(one, files) for one in several)
         except InvalidRequest as error:
             yield Task((row,), error)
         else:
             yield Task((row,), frame.request((*before, Message("user", (*pictures, Text(text))))))
 
 
-def _picture(cell: Any, files: FileRules) -> Image:
+def picture(cell: Any, files: FileRules) -> Image:
+    """The picture that a cell holds or names; an address of the open web stays one."""
     if isinstance(cell, str) and cell.startswith(("http://", "https://")):
         return Image(url=public_address(cell))
     data = picture_bytes(cell, files)
@@ -262,7 +267,7 @@ def _picture(cell: Any, files: FileRules) -> Image:
 
 
 #: A picture is billed by its size in pixels, about 1,500 tokens for one of a megapixel; in bytes of text that is four times as much.
-_PICTURE_BYTES = 6000
+PICTURE_BYTES = 6000
 
 
 def _weigh(request: Request, body_length: int) -> int:
@@ -274,7 +279,7 @@ def _weigh(request: Request, body_length: int) -> int:
         if isinstance(part, Image)
     ]
     encoded = sum(4 * -(-len(picture.data) // 3) for picture in pictures)
-    return max(0, body_length - encoded) + _PICTURE_BYTES * len(pictures)
+    return max(0, body_length - encoded) + PICTURE_BYTES * len(pictures)
 
 
 def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..types import Limits
 
-__all__ = ["count", "duration", "read_limits", "retry_after"]
+__all__ = ["count", "duration", "read_anthropic_limits", "read_limits", "retry_after", "until"]
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -68,6 +69,42 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any] | None = No
 def count(text: str | None) -> int | None:
     """A whole number of a header, ``None`` for anything else."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def until(moment: str | None, headers: Mapping[str, str]) -> float | None:
+    """Seconds to a moment in RFC 3339, read against the response's own ``date``, so that a wrong clock here does not matter."""
+    try:
+        left = datetime.fromisoformat(moment or "") - parsedate_to_datetime(headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return _sane(max(0.0, left.total_seconds()))
+
+
+def read_anthropic_limits(headers: Mapping[str, str]) -> Limits | None:
+    """Anthropic's ``anthropic-ratelimit-*``, which keep input and output tokens apart.
+
+    Of the two the tighter one counts, by the share of it that is left. It is told in the measure of the input, most of what rows send, so
+    that the limit stays the same number from reply to reply.
+    """
+    name = "anthropic-ratelimit"
+    requests = count(headers.get(f"{name}-requests-limit"))
+    budgets = [
+        (limit, count(headers.get(f"{name}-{kind}-remaining")), until(headers.get(f"{name}-{kind}-reset"), headers))
+        for kind in ("input-tokens", "output-tokens", "tokens")
+        if (limit := count(headers.get(f"{name}-{kind}-limit")))
+    ][:2]
+    if requests is None and not budgets:
+        return None
+    tokens = budgets[0][0] if budgets else None
+    limit, left, reset = min(budgets, key=lambda budget: 1.0 if budget[1] is None else budget[1] / budget[0], default=(1, None, None))
+    return Limits(
+        requests=requests,
+        requests_left=count(headers.get(f"{name}-requests-remaining")),
+        requests_reset=until(headers.get(f"{name}-requests-reset"), headers),
+        tokens=tokens,
+        tokens_left=None if left is None or tokens is None else tokens * left // limit,
+        tokens_reset=reset,
+    )
 
 
 def read_limits(headers: Mapping[str, str]) -> Limits | None:

@@ -207,6 +207,26 @@ def test_a_count_that_takes_hours_to_come_back_is_no_pace() -> None:
     assert limiter.requests is None
 
 
+def test_a_limit_that_only_the_refusal_tells_is_kept_over_any_minute() -> None:
+    clock = ManualClock()
+    limiter = limiter_of(clock)
+    permit = limiter.try_acquire()
+    assert permit is not None
+    refusal = RateLimited("a trial key has 10 calls a minute", retry_after=6.0)
+    refusal.per_minute = 10.0
+    limiter.slow_down(permit, refusal)
+    left: list[float] = []
+    while clock.now() < 600.0:
+        granted = limiter.try_acquire()
+        if granted is None:
+            clock.advance(0.25)
+        else:
+            left.append(clock.now())
+            limiter.done(granted)
+    assert max(sum(start <= at < start + 60.0 for at in left) for start in left) <= 10
+    assert len(left) > 80, "and the limit is used"
+
+
 def test_headers_never_replace_a_limit_set_by_hand() -> None:
     limiter = limiter_of(ManualClock())
     limiter.set_by_hand(rpm=30)

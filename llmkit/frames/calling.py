@@ -1,0 +1,92 @@
+"""What every method of ``df.llm`` ends in: a route, a plan, and a run, an estimate or a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..run import Run
+from ..session import Session, default
+from ..types import Estimate, Operation, Policy, Task
+from .columns import FrameTable
+
+__all__ = ["Accessor", "How"]
+
+
+#: Whose default model serves an operation that has none of its own.
+_DEFAULT = {"embed_images": "embed"}
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a call is to be carried out, whatever it asks."""
+
+    model: Any
+    fallback: Any
+    policy: Policy
+    dry_run: bool
+    show_progress: bool
+    wait: bool
+
+
+class Accessor:
+    """What the accessors of frames and series share."""
+
+    def __init__(self, session: Session | None = None) -> None:
+        self._own_session = session
+
+    @property
+    def _session(self) -> Session:
+        return self._own_session or default()
+
+    def _run(
+        self,
+        operation: Operation,
+        table: FrameTable,
+        arguments: Mapping[str, Any],
+        shape: Any,
+        how: How,
+        tasks: Callable[..., Iterator[Task]] | None = None,
+    ) -> Any:
+        """Carry a call out. Arguments are checked before anybody is asked; no row, no question."""
+        session = self._session
+        drawn = tasks or operation.tasks
+        drawn(table, **arguments)  # checks its arguments; nothing is drawn yet
+        if not len(table):
+            return _nothing(operation, shape, how, session)
+        model, note = (how.model, "") if how.model is not None else session.chosen(_DEFAULT.get(operation.codec, operation.codec))
+        route = session.route(model, operation.codec, how.fallback)
+        session.check_options(route, arguments.get("options") or {})
+        arguments = shape.prepared(route, arguments) if hasattr(shape, "prepared") else arguments
+        plan = session.plan(operation, len(table), lambda: drawn(table, **arguments), route, how.policy)
+        if how.dry_run:
+            return session.estimate(plan)
+        try:
+            run = session.start(plan, shape, show_progress=how.show_progress, note=note)
+            return run.result() if how.wait else run
+        except KeyboardInterrupt:
+            session.stop(plan)  # also where it fell between the two
+            raise
+
+
+def _nothing(operation: Operation, shape: Any, how: How, session: Session) -> Any:
+    """The result of a call on no rows: right in shape and dtype, and nobody is asked, so no model is needed either."""
+    plan = session.plan(operation, 0, lambda: iter(()), (), Policy())
+    if how.dry_run:
+        return Estimate("none", 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no rows")
+    run: Run[Any] = Run(
+        id=plan.run_id,
+        operation=operation.name,
+        targets=("nobody",),
+        prices=(),
+        outcomes=plan.outcomes,
+        shape=shape,
+        show_progress=False,
+    )
+
+    async def work() -> None:
+        return None
+
+    run.begin(work)
+    return run.result() if how.wait else run
