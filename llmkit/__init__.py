@@ -10,9 +10,26 @@ and loads no vendor's SDK; each is imported by the first call that needs it.
 from __future__ import annotations
 
 from . import catalogue, errors
+from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
-from .frames import pandas_accessor as _accessor
-from .front import add_provider, chat, connect, detect_local, embed, last, limit, rerank, set_key, use
+from .frames import series_accessor as _accessor
+from .front import (
+    Connection,
+    add_provider,
+    ask,
+    chat,
+    connect,
+    detect_local,
+    embed,
+    find,
+    last,
+    limit,
+    models,
+    providers,
+    rerank,
+    set_key,
+    use,
+)
 from .run import Run
 from .session import Session
 from .types import Estimate, Progress, Usage
@@ -21,19 +38,24 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is drawn
     *errors.__all__,
+    "Connection",
     "Estimate",
     "Progress",
     "Run",
     "Session",
     "Usage",
     "add_provider",
+    "ask",
     "catalogue",
     "chat",
     "connect",
     "detect_local",
     "embed",
+    "find",
     "last",
     "limit",
+    "models",
+    "providers",
     "rerank",
     "set_key",
     "use",

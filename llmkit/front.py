@@ -12,13 +12,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from .catalogue import BUILT_IN
-from .errors import BadInput, ConfigError
+from .errors import BadInput, BadOutput, ConfigError, LLMError, Truncated
+from .frames.catalogue_tables import models_table, providers_table, servers_table, ways_table
 from .frames.columns import matrix_of
 from .frames.pandas_accessor import FrameAccessor
 from .run import Run
 from .session import default
 
-__all__ = ["Connection", "add_provider", "chat", "connect", "detect_local", "embed", "last", "limit", "rerank", "set_key", "use"]
+__all__ = [
+    "Connection", "add_provider", "ask", "chat", "connect", "detect_local", "embed", "find", "last", "limit", "models", "providers",
+    "rerank", "set_key", "use",
+]  # fmt: skip
 
 
 def chat(
@@ -122,6 +126,76 @@ def rerank(
     return ranked
 
 
+def models() -> pd.DataFrame:
+    """Every model that the catalogue knows: a row a model and provider.
+
+    Returns
+    -------
+    DataFrame
+        ``canonical`` (the name that means it at every provider), ``provider``, ``name`` (the provider's own), ``operations``,
+        ``context_window``, ``output_limit``, ``dimensions``, ``capabilities``, prices in US dollars (``input_price`` and such: per million
+        tokens unless the name says another unit), ``deprecated`` (the day it ends), ``as_of``, ``source``, ``key_found``. What is
+        unknown is missing.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> known = llmkit.models()
+    >>> known.loc[known["name"] == "text-embedding-3-small", ["provider", "dimensions", "input_price"]].values.tolist()
+    [['openai', 1536, 0.02]]
+    """
+    return models_table(default())
+
+
+def providers() -> pd.DataFrame:
+    """Every provider: where it is, which variables may hold its key, and whether and where a key was found. Never the key itself.
+
+    Returns
+    -------
+    DataFrame
+        ``provider``, ``base_url``, ``protocol``, ``key_env``, ``key_found``, ``key_from``, ``key_needed``, ``operations`` (empty: whatever
+        is there), ``status`` (alive, unverified, retired), ``note``, ``console`` (where a key is made), ``docs``.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> known = llmkit.providers().set_index("provider")
+    >>> known.loc["groq", "key_env"], known.loc["anyscale", "status"]
+    ('GROQ_API_KEY', 'retired')
+    """
+    return providers_table(default())
+
+
+def find(name: str) -> pd.DataFrame:
+    """Every way to reach a model, in order of preference: what you merged in yourself, the catalogue's order, servers on this computer.
+
+    Parameters
+    ----------
+    name : str
+        A canonical name such as ``"mixtral-8x7b"``.
+
+    Returns
+    -------
+    DataFrame
+        ``model`` (what ``model=`` takes), ``provider``, ``name``, ``ready`` (a key is there, or it is a server that runs), ``key_from``,
+        ``base_url``, and the columns of ``models()``.
+
+    Raises
+    ------
+    UnknownModel
+        Nobody has a model of this name; the message names the nearest.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.find("claude-haiku-4-5")["model"].tolist()[:2]
+    ['anthropic/claude-haiku-4-5', 'openrouter/anthropic/claude-haiku-4.5']
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise BadInput(f'find takes the name of a model, such as "mixtral-8x7b", not {name!r}')
+    return ways_table(default().picker.known_ways(name.strip()))
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A model that can be had: ``model`` is what ``model=`` takes, ``name`` is what the provider calls it."""
@@ -131,8 +205,23 @@ class Connection:
     name: str
 
 
-def connect(model: Any = None, *, operation: str = "chat") -> Connection:
+def connect(model: Any = None, *, operation: str = "chat", choose_randomly: bool = False, test: bool = False) -> Connection:
     """The model that a call would use: the one named, the first of a list that can be had, or the best there is.
+
+    Parameters
+    ----------
+    model : str or list of str, optional
+        ``"provider/model"``, a canonical name (any provider with a key that serves it, then a server on this computer), or a list of them.
+    operation : str
+        What it is wanted for.
+    choose_randomly : bool
+        Any of the ways to a model rather than the first; of all that can be had where no model is named.
+    test : bool
+        Prove the key and the server with one tiny request (chat, embed and rerank), and try the next way when it fails. Costs a few tokens.
+
+    Returns
+    -------
+    Connection
 
     Raises
     ------
@@ -142,31 +231,104 @@ def connect(model: Any = None, *, operation: str = "chat") -> Connection:
     Examples
     --------
     >>> import llmkit
-    >>> llmkit.connect("echo/echo").provider
+    >>> llmkit.connect("echo/echo")
+    Connection(model='echo/echo', provider='echo', name='echo')
+    >>> llmkit.connect(["gpt-5-mini", "echo/echo"], test=True).provider
     'echo'
     """
-    session = default()
-    if model is None:
-        model = session.best(operation)
-    names = list(model) if isinstance(model, list | tuple) else [model]
+    if test and operation not in _TRIALS:
+        raise ConfigError(f"test=True can try {', '.join(_TRIALS)}, not {operation}")
+    picker = default().picker
+    if model is None and not (choose_randomly or test):
+        model = picker.best(operation)
+    targets = picker.pick(model, operation, choose_randomly)
     reasons = []
-    for name in names:
+    for target in targets:
         try:
-            target = session.target(name, operation)
-        except ConfigError as error:
-            if len(names) == 1:
+            if test:
+                _TRIALS[operation](target.name)
+        except LLMError as error:
+            if len(targets) == 1:
                 raise
-            reasons.append(str(error))
+            reasons.append(f"{target.name}: {type(error).__name__}")
         else:
             return Connection(target.name, target.provider.name, target.model.name)
-    raise ConfigError(f"none of {len(names)} models can be had: {'; '.join(reasons)}")
+    raise ConfigError(f"none of {len(targets)} models answers: {'; '.join(reasons)}")
+
+
+def _try_chat(model: str) -> None:
+    try:
+        chat("Say OK.", model=model, max_tokens=16, cache="off", max_attempts=1, timeout=_TRIAL_SECONDS)
+    except (Truncated, BadOutput):
+        pass  # a model that thinks before it speaks was cut off: the key and the server are proved all the same
+
+
+def _try_embed(model: str) -> None:
+    embed("OK", model=model, cache="off", timeout=_TRIAL_SECONDS)
+
+
+def _try_rerank(model: str) -> None:
+    rerank("OK", ["OK", "no"], model=model, cache="off", timeout=_TRIAL_SECONDS)
+
+
+_TRIAL_SECONDS = 20.0
+_TRIALS: dict[str, Callable[[str], None]] = {"chat": _try_chat, "embed": _try_embed, "rerank": _try_rerank}
+
+
+def ask(question: str, *, test: bool = True) -> str:
+    """Ask whatever model can be had: by whichever key is there, or by a server on this computer.
+
+    Parameters
+    ----------
+    question : str
+        Sent as it is.
+    test : bool
+        Where the first choice does not answer (a rejected key, no credit, nobody there), ask the next provider; False: only the first.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    LLMError
+        Nobody can be had, or nobody answers.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.ask("  ")
+    Traceback (most recent call last):
+    llmkit.errors.BadInput: ask needs a question: the first argument is empty
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise BadInput("ask needs a question: the first argument is empty")
+    picker = default().picker
+    if not test:
+        return chat(question, model=picker.best("chat"))
+    first_at_each: dict[str, str] = {}
+    for target in picker.pick(None, "chat"):
+        first_at_each.setdefault(target.provider.name, target.name)
+    return chat(question, model=list(first_at_each.values()), max_attempts=2)
 
 
 def detect_local() -> pd.DataFrame:
-    """OpenAI-compatible servers on this computer's usual ports (loopback only): a frame of model and base_url."""
-    found = default().local_servers(again=True)
-    rows = [(f"{provider.name}/{name}", provider.base_url) for provider, name in found]
-    return pd.DataFrame(rows, columns=["model", "base_url"])
+    """OpenAI-compatible servers on this computer's usual ports (loopback only), looked for anew.
+
+    Returns
+    -------
+    DataFrame
+        ``model`` (what ``model=`` takes), ``base_url``, and ``canonical``: the catalogue's name for it, which reaches it too, or empty.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> list(llmkit.detect_local().columns)
+    ['model', 'base_url', 'canonical']
+    """
+    picker = default().picker
+    found = picker.servers(again=True)
+    return servers_table(found, [picker.canonical_of(name) for _, name in found])
 
 
 def use(chat: Any = None, *, embed: Any = None, rerank: Any = None) -> None:
@@ -174,8 +336,8 @@ def use(chat: Any = None, *, embed: Any = None, rerank: Any = None) -> None:
     default().use(chat, embed=embed, rerank=rerank)
 
 
-def set_key(provider: str, key: str | Callable[[], str] | None = None) -> None:
-    """Keep an API key in memory, asking for it without showing it where none is given.
+def set_key(provider: str, key: str | Callable[[], str] | None = None, *, keep: str = "memory") -> None:
+    """Give an API key, asking for it without showing it where none is given.
 
     Parameters
     ----------
@@ -183,10 +345,24 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None) -> None:
         E.g. ``"openai"``.
     key : str or callable, optional
         The key, or a function that returns the one of the moment. Without it you are asked with getpass.
+    keep : {"memory", "keyring"}
+        For this process, or in the system's keyring as well, where later processes find it (extra ``llmkit[keyring]``; ``keyring del llmkit
+        openai`` removes it). Keys by hand go before environment variables, those before ``.env``, that before the keyring; the keyring is
+        looked at for providers whose key was kept there by this function, for all with ``LLMKIT_KEYRING=1``, for none with ``0``.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.set_key("mistral", "key-not-real")
+    >>> known = llmkit.providers().set_index("provider")
+    >>> known.loc["mistral", "key_from"]
+    'given by hand'
     """
     session = default()
     if session.catalogue.provider(provider) is None:
         raise session.catalogue.unknown(provider, str(provider))
+    if keep not in ("memory", "keyring"):
+        raise ConfigError(f'keep is "memory" or "keyring", not {keep!r}')
     if key is None:
         from getpass import getpass
 
@@ -197,6 +373,10 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None) -> None:
     if not callable(key) and (not isinstance(key, str) or not key.strip()):
         what = "empty" if isinstance(key, str) else f"of type {type(key).__name__}"
         raise ConfigError(f"the key for {provider} is {what}; give it as a text, or as a function that returns one")
+    if keep == "keyring":
+        if callable(key):
+            raise ConfigError("a function cannot be kept in the keyring; give the key as a text")
+        session.settings.keep(provider, key)
     session.set_key(provider, key)
 
 

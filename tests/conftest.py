@@ -27,6 +27,9 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     for name in (*_VARIABLES, *_PROXIES, *(name.upper() for name in _PROXIES)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("LLMKIT_CONFIG_DIR", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("LLMKIT_DOTENV", "off")  # the developer's own keys
+    monkeypatch.delenv("LLMKIT_KEYRING", raising=False)
     # A server that happens to run on the developer's machine is nobody's test data.
     monkeypatch.setitem(llmkit.catalogue.default._toml, "local_ports", [])
     _forget_session()
@@ -38,8 +41,7 @@ def _forget_session() -> None:
     if session.default.made is not None:
         session.default.made.close()
         session.default.forget()
-    llmkit.catalogue.default._added.clear()
-    llmkit.catalogue.default._merged.clear()
+    llmkit.catalogue.default.forget()
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_a_port_where_nobody_or_something_else_answers_is_passed_over(server: Lo
     for answer in (Status(200, "<html>", {"content-type": "text/html"}), Json([]), Json({"data": [{}]}), Raw(b"SSH-2.0\r\n"), Status(401)):
         server.fault(None, answer)
         found = llmkit.detect_local()
-        assert list(found.columns) == ["model", "base_url"]
+        assert list(found.columns) == ["model", "base_url", "canonical"]
         assert found.empty
 
 

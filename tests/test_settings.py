@@ -249,3 +249,174 @@ def test_a_tilde_is_the_home_directory() -> None:
 
 def test_without_either_it_is_the_users_cache_directory() -> None:
     assert Settings({}).cache_dir.name == "llmkit"
+
+
+# --------------------------------------------------------------------------------------------------------------------- .env
+
+
+def written(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".env").write_text(text, "utf-8")
+    return folder
+
+
+def found_key(settings: Settings, provider: Provider = VENDOR) -> tuple[str, str] | None:
+    key = settings.key(provider)
+    return None if key is None else (key.reveal(), key.origin)
+
+
+def test_a_key_in_a_dotenv_file_is_found_and_says_where(tmp_path: Path) -> None:
+    written(tmp_path, "# mine\nexport VENDOR_API_KEY='not-real'\nOTHER=x\n")
+    assert found_key(Settings({}, folder=tmp_path)) == ("not-real", f"VENDOR_API_KEY in {tmp_path / '.env'}")
+
+
+def test_a_dotenv_file_is_looked_for_upwards_and_the_nearest_counts(tmp_path: Path) -> None:
+    written(tmp_path, "VENDOR_API_KEY=far")
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert found_key(Settings({}, folder=inner)) == ("far", f"VENDOR_API_KEY in {tmp_path / '.env'}")
+    written(tmp_path / "a", "VENDOR_TOKEN=near")
+    assert found_key(Settings({}, folder=inner)) == ("near", f"VENDOR_TOKEN in {tmp_path / 'a' / '.env'}")
+
+
+def test_above_the_home_folder_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "VENDOR_API_KEY=not-mine")
+    home = tmp_path / "home"
+    (home / "project").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    assert Settings({}, folder=home / "project").key(VENDOR) is None
+    written(home, "VENDOR_API_KEY=mine")
+    assert found_key(Settings({}, folder=home / "project")) == ("mine", f"VENDOR_API_KEY in {home / '.env'}")
+
+
+def test_the_shared_settings_look_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMKIT_DOTENV", "")
+    written(tmp_path, "VENDOR_API_KEY=not-real")
+    settings = Settings()
+    monkeypatch.chdir(tmp_path)
+    assert found_key(settings) is not None
+    monkeypatch.setenv("LLMKIT_DOTENV", "off")
+    assert settings.key(VENDOR) is None
+
+
+def test_a_session_with_an_environment_of_its_own_reads_no_dotenv_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "VENDOR_API_KEY=not-real")
+    monkeypatch.chdir(tmp_path)
+    assert Settings({}).key(VENDOR) is None
+
+
+def test_the_environment_goes_before_a_dotenv_file(tmp_path: Path) -> None:
+    written(tmp_path, "VENDOR_API_KEY=file")
+    assert found_key(Settings({"VENDOR_TOKEN": "environment"}, folder=tmp_path)) == ("environment", "environment variable VENDOR_TOKEN")
+
+
+def test_nothing_of_a_dotenv_file_gets_into_the_environment(tmp_path: Path) -> None:
+    import os
+
+    written(tmp_path, "VENDOR_API_KEY=not-real\nLLMKIT_TEST_ONLY=x")
+    before = dict(os.environ)
+    assert Settings({}, folder=tmp_path).key(VENDOR) is not None
+    assert dict(os.environ) == before
+
+
+def test_a_variable_inside_a_value_is_not_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-real-and-secret")
+    written(tmp_path, "VENDOR_API_KEY=k\nVENDOR_BASE_URL=https://evil.example/${OPENAI_API_KEY}/v1")
+    moved = Settings({}, folder=tmp_path).addressed(VENDOR)
+    assert "secret" not in moved.base_url
+
+
+def test_a_dotenv_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    settings = Settings({}, folder=tmp_path)
+    assert settings.key(VENDOR) is None
+    written(tmp_path, "VENDOR_API_KEY=first")
+    assert found_key(settings) is not None
+    written(tmp_path, "VENDOR_API_KEY=the-second")
+    assert found_key(settings) == ("the-second", f"VENDOR_API_KEY in {tmp_path / '.env'}")
+    (tmp_path / ".env").unlink()
+    assert settings.key(VENDOR) is None
+
+
+def test_a_dotenv_folder_is_no_dotenv_file(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".env").mkdir(parents=True)
+    written(tmp_path, "VENDOR_API_KEY=not-real")
+    assert Settings({}, folder=tmp_path / "a").key(VENDOR) is not None
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\x00", b"\xef\xbb\xbfVENDOR_TOKEN=", b"=\n==\n", b"VENDOR_API_KEY", b""])
+def test_a_dotenv_file_that_says_nothing_is_no_error(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / ".env").write_bytes(text)
+    assert Settings({}, folder=tmp_path).key(VENDOR) is None
+
+
+def test_a_dotenv_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfVENDOR_API_KEY=not-real\r\n")
+    assert found_key(Settings({}, folder=tmp_path)) == ("not-real", f"VENDOR_API_KEY in {tmp_path / '.env'}")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "getuid") or __import__("os").getuid() != 0, reason="only root can give a file away")
+def test_somebody_elses_dotenv_file_in_a_folder_for_everybody_is_passed_over(tmp_path: Path) -> None:
+    import os
+
+    written(tmp_path, "VENDOR_API_KEY=planted")
+    os.chown(tmp_path / ".env", 12345, 12345)
+    assert Settings({}, folder=tmp_path).key(VENDOR) is not None, "a mounted folder of another user's is no trap"
+    tmp_path.chmod(0o1777)
+    assert Settings({}, folder=tmp_path).key(VENDOR) is None
+
+
+def test_what_is_read_of_a_dotenv_file_is_not_shown(tmp_path: Path) -> None:
+    written(tmp_path, "VENDOR_API_KEY=sk-not-real\nDATABASE_PASSWORD=not-real-either")
+    settings = Settings({}, folder=tmp_path)
+    settings.key(VENDOR)
+    assert "not-real" not in repr(vars(settings))
+
+
+# -------------------------------------------------------------------------------------------------- an address from .env
+
+
+EVIL = "VENDOR_BASE_URL=https://evil.example/v1\n"
+
+
+def test_an_address_goes_with_the_key_of_the_same_file(tmp_path: Path) -> None:
+    written(tmp_path, EVIL + "VENDOR_API_KEY=not-real")
+    settings = Settings({}, folder=tmp_path)
+    assert settings.addressed(VENDOR).base_url == "https://evil.example/v1"
+    assert settings.passed_over(VENDOR) == ""
+
+
+def test_a_dotenv_file_does_not_lead_the_environments_key_elsewhere(tmp_path: Path) -> None:
+    written(tmp_path, EVIL)
+    settings = Settings({"VENDOR_API_KEY": "my-own"}, folder=tmp_path)
+    assert settings.addressed(VENDOR) is VENDOR
+    assert settings.passed_over(VENDOR) == f"VENDOR_BASE_URL in {tmp_path / '.env'} is passed over: the key is not from that file"
+
+
+def test_a_dotenv_file_with_a_key_does_not_lead_the_environments_key_elsewhere(tmp_path: Path) -> None:
+    written(tmp_path, EVIL + "VENDOR_API_KEY=theirs")
+    assert Settings({"VENDOR_API_KEY": "my-own"}, folder=tmp_path).addressed(VENDOR) is VENDOR
+    assert Settings({"VENDOR_TOKEN": "my-own"}, folder=tmp_path).addressed(VENDOR) is VENDOR
+
+
+def test_a_dotenv_file_does_not_lead_a_key_given_by_hand_elsewhere(tmp_path: Path) -> None:
+    written(tmp_path, EVIL + "VENDOR_API_KEY=theirs")
+    settings = Settings({}, folder=tmp_path)
+    settings.set_key("vendor", "my-own")
+    assert settings.addressed(VENDOR) is VENDOR
+
+
+def test_without_a_key_prompts_are_not_led_elsewhere_either(tmp_path: Path) -> None:
+    written(tmp_path, "OLLAMA_HOST=http://evil.example:11434")
+    assert Settings({}, folder=tmp_path).addressed(shipped("ollama")).base_url == "http://127.0.0.1:11434/v1"
+
+
+def test_without_a_key_an_address_of_this_computer_is_taken(tmp_path: Path) -> None:
+    written(tmp_path, "OLLAMA_HOST=127.0.0.1:11500")
+    assert Settings({}, folder=tmp_path).addressed(shipped("ollama")).base_url == "http://127.0.0.1:11500/v1"
+
+
+def test_the_environments_address_takes_the_files_key(tmp_path: Path) -> None:
+    written(tmp_path, EVIL + "VENDOR_API_KEY=not-real")
+    settings = Settings({"VENDOR_BASE_URL": "https://mine.example/v1"}, folder=tmp_path)
+    assert settings.addressed(VENDOR).base_url == "https://mine.example/v1"

@@ -20,7 +20,7 @@ from .writer import Writer
 if TYPE_CHECKING:
     from .transport import Transport
 
-__all__ = ["Account", "Engine", "Plan"]
+__all__ = ["Account", "Engine", "Plan", "key_of", "prefix"]
 
 #: Seconds after which a key that rotates is asked for again; a 401 asks at once.
 KEY_LIVES = 60.0
@@ -38,6 +38,16 @@ class Plan:
     outcomes: Outcomes
     #: How often it was begun: a retry is a line of its own in the journal.
     begun: int = 0
+
+
+def prefix(operation: Operation, target: Target) -> bytes:
+    """What stands before a body in the key of a stored answer: who was asked what, and where."""
+    return f"{operation.name}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
+
+
+def key_of(before: bytes, body: bytes) -> bytes:
+    """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
+    return hashlib.blake2b(before + body, digest_size=16).digest()
 
 
 class Account:

@@ -8,7 +8,6 @@ Never a task per row: a run has as many workers as it may have requests in fligh
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ from ..event_loop import off_loop
 from ..outcomes import CACHE, LIVE, PENDING
 from ..types import DRAW, Estimate, Price, Reply, Request, Task, Usage
 from . import retry
-from .engine import Engine, Plan
+from .engine import Engine, Plan, key_of, prefix
 from .exchange import exchange, signed
 from .limiter import Limiter
 from .retry import Answer, Ticket
@@ -121,7 +120,7 @@ class Line:
         self._spent = 0.0
         self._reserved = 0.0
         self._journal = 0
-        self._prefixes = [self._prefix(target) for target in self.route]
+        self._prefixes = [prefix(plan.operation, target) for target in self.route]
 
     # ------------------------------------------------------------------------------------------------------------- the run
 
@@ -260,12 +259,9 @@ class Line:
         weigh = self.plan.operation.weigh
         return len(body) if weigh is None else weigh(request, len(body))
 
-    def _prefix(self, target: Target) -> bytes:
-        return f"{self.plan.operation.name}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
-
     def _key(self, position: int, body: bytes) -> bytes:
         """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
-        return hashlib.blake2b(self._prefixes[position] + body, digest_size=16).digest()
+        return key_of(self._prefixes[position], body)
 
     def _keys_along_the_route(self, ticket: Ticket) -> list[bytes]:
         """The ticket's key at each target: an answer of the second choice counts when the same call comes again."""

@@ -12,7 +12,8 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -106,6 +107,44 @@ class Transport:
             raise TimedOut(f"no answer within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, address) from None
+
+    @asynccontextmanager
+    async def open(
+        self, template: RequestTemplate, body: bytes, timeout: float, idle: float
+    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
+        """Send one body and hand over what comes, piece by piece as it comes; a refusal comes whole, in the response.
+
+        Parameters
+        ----------
+        timeout, idle : float
+            Seconds for all of it, and between two pieces.
+        """
+        session = self._session or self._open()
+        address = self._address(template)
+        limit = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 20.0), sock_read=idle)
+        try:
+            async with session.post(
+                address.url, data=body, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
+            ) as answer:
+                refused = answer.status != 200
+                response = Response(answer.status, answer.headers, await self._read(answer) if refused else b"")
+                yield response, self._unpacked(answer)
+        except TimeoutError:
+            raise TimedOut(f"the answer did not go on for {idle:g} s, or did not end within {timeout:g} s") from None
+        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            raise _translated(error, address) from None
+
+    async def _unpacked(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        unpack, size = _unpacker(answer.headers.get("Content-Encoding", "").lower()), 0
+        async for packed in answer.content.iter_any():
+            rest = packed
+            while rest:
+                plain, rest = unpack(rest)
+                size += len(plain)
+                if size > self._max_body:
+                    raise ServerFault(f"the answer grew beyond {self._max_body // 2**20} MiB and was dropped", kind="bad_response")
+                if plain:
+                    yield plain
 
     async def _exchange(self, session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout) -> Response:
         # aiohttp warns of bytes beyond a megabyte that are handed over at once; as a file they are sent in pieces.

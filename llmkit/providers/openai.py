@@ -32,8 +32,9 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     payload, quirks = request.payload, target.provider.quirks
     body: dict[str, Any] = {"model": target.model.name, "messages": _messages(payload, quirks)}
     body.update(request.options)
-    if "max_tokens" in body:
-        body[_token_limit_field(target)] = body.pop("max_tokens")
+    for name, usual in _FIELDS.items():
+        if name in body and (theirs := quirks.get(usual[0], usual[1])) != name:
+            body[theirs] = body.pop(name)
     if body.pop("logprobs", False) and quirks.get("logprobs", False) and "reasoning" not in target.model.capabilities:
         body["logprobs"] = True
     if payload.tools:
@@ -49,8 +50,8 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     return to_json(body)
 
 
-def _token_limit_field(target: Target) -> str:
-    return str(target.provider.quirks.get("token_limit_field", "max_tokens"))
+#: Options that some vendors call otherwise: the quirk that says how, and the usual name.
+_FIELDS = {"max_tokens": ("token_limit_field", "max_tokens"), "seed": ("seed_field", "seed")}
 
 
 def _function(tool: Tool) -> dict[str, Any]:
@@ -196,7 +197,11 @@ def _embed_body(requests: Sequence[Request], target: Target) -> bytes:
         "model": target.model.name,
         "input": [request.payload for request in requests],
         "encoding_format": target.provider.quirks.get("embed_encoding", "float"),
-        **{name: value for name, value in requests[0].options.items() if name != "input_type"},
+        **{
+            target.provider.quirks.get("dimensions_field", "dimensions") if name == "dimensions" else name: value
+            for name, value in requests[0].options.items()
+            if name != "input_type"
+        },
     }
     return to_json(body)
 

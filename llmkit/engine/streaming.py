@@ -1,0 +1,359 @@
+"""An answer that comes in pieces: sent once, paced like any other, handed over to the next model only while nothing was said yet."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from ..adapter import Codec, Target
+from ..errors import (
+    BadOutput,
+    Busy,
+    ConnectionLost,
+    ContextTooLong,
+    LLMError,
+    Overloaded,
+    RequestError,
+    ServerFault,
+    TimedOut,
+    Truncated,
+    Unreachable,
+)
+from ..event_loop import sleep
+from ..types import Operation, Policy, Request, Usage
+from .engine import Engine, key_of, prefix
+from .exchange import answered, refusal, signed
+
+__all__ = ["Events", "Told", "Wish", "stream"]
+
+#: Bytes that one event may have.
+MAX_EVENT = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Told:
+    """What is known of an answer while it comes, and afterwards.
+
+    Attributes
+    ----------
+    text : str
+        All pieces so far.
+    target : str or None
+        ``"provider/model"`` that answers.
+    usage : Usage
+        What was billed, models included that broke off before this one.
+    cost : float or None
+        US dollars; ``None`` where a price, or what was used, is unknown.
+    finish : str or None
+        Why the answer ended: ``"stop"``, ``"length"``, ...
+    """
+
+    text: str = ""
+    target: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+    finish: str | None = None
+    attempts: int = 0
+    seconds: float = 0.0
+
+    def bill(self, usage: Usage, target: Target) -> None:
+        cost = usage.cost(target.model.price)
+        self.usage = self.usage + usage
+        self.cost = None if cost is None or self.cost is None else self.cost + cost
+
+
+class Events:
+    """Server-sent events out of bytes, however those were cut: in the middle of a character, of a line, of an event.
+
+    Lines end with LF, CRLF or CR; comments are skipped; ``data:`` with or without the space; several ``data`` lines are one event.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._event = ""
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[tuple[str, bytes]]:
+        """(name, data) of every event that is whole with this piece."""
+        found: list[tuple[str, bytes]] = []
+        buffer = self._rest + piece
+        # A CR at the very end may be half of a CRLF.
+        held = b"\r" if buffer.endswith(b"\r") else b""
+        if held:
+            buffer = buffer[:-1]
+        lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._rest = lines.pop() + held
+        if len(self._rest) + sum(map(len, self._data)) > MAX_EVENT:
+            raise ServerFault(f"an event grew beyond {MAX_EVENT // 2**20} MiB", kind="bad_response")
+        for line in lines:
+            self._line(line, found)
+        return found
+
+    def end(self) -> list[tuple[str, bytes]]:
+        """What the last bytes amount to: some servers leave out the empty line after the last event."""
+        found: list[tuple[str, bytes]] = []
+        self._line(self._rest.rstrip(b"\r"), found)
+        self._line(b"", found)
+        return found
+
+    def _line(self, line: bytes, found: list[tuple[str, bytes]]) -> None:
+        if not line:
+            if self._data:
+                found.append((self._event, b"\n".join(self._data)))
+            self._event, self._data = "", []
+            return
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class Wish:
+    """One question whose answer is to come in pieces."""
+
+    run_id: str
+    operation: Operation
+    route: Sequence[Target]
+    request: Request
+    policy: Policy
+    #: Seconds without a byte after which the answer counts as lost.
+    idle: float
+
+
+async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
+    """The pieces of one answer. A stored answer comes whole, and one that came to its end is stored.
+
+    Parameters
+    ----------
+    told : Told
+        Filled in as the answer comes.
+
+    Raises
+    ------
+    LLMError
+        No model of the route answered, or the one that had begun broke off; where there were several, the first one's refusal is the cause.
+    """
+    keys = [key_of(prefix(wish.operation, target), target.codec.encode((wish.request,), target)) for target in wish.route]
+    stored = await _stored(engine, wish, keys, told)
+    if stored is not None:
+        yield stored
+        return
+    writer = engine.writer
+    names = " > ".join(target.name for target in wish.route)
+    journal = 0 if writer is None else await writer.begin_run(wish.run_id, wish.operation.name, names, 1)
+    stopped: str | None = "cancelled"
+    try:
+        async for piece in _along_the_route(engine, wish, told):
+            yield piece
+        stopped = None
+    except LLMError as error:
+        stopped = error.kind
+        raise
+    finally:
+        await _close_books(engine, wish, journal, keys, told, stopped)
+
+
+async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
+    policy = wish.policy
+    first: LLMError | None = None
+    last: LLMError | None = None
+    for target in wish.route:
+        failures, slow_since = 0, None
+        while True:
+            try:
+                async for piece in _attempt(engine, target, wish, told):
+                    yield piece
+                return
+            except LLMError as error:
+                # What was said cannot be taken back, and another model would say it anew.
+                if told.text or (isinstance(error, RequestError) and not isinstance(error, ContextTooLong)):
+                    raise
+                first, last = first or error, error
+                if not isinstance(error, Busy | Unreachable) or not error.again:
+                    break
+                now = engine.clock.now()
+                slow_since = now if slow_since is None else slow_since
+                failures += not isinstance(error, Busy) or isinstance(error, Overloaded)
+                # With another model at hand nobody is kept waiting for a busy one.
+                another = isinstance(error, Busy) and target is not wish.route[-1]
+                if another or failures >= policy.max_attempts or now - slow_since > policy.deadline:
+                    break
+                if isinstance(error, Unreachable):
+                    wait = min(policy.backoff_max, policy.backoff * 2.0 ** (failures - 1)) * random.random()
+                    await sleep(engine.clock, max(wait, error.retry_after or 0.0))
+    assert last is not None
+    raise last from (first if first is not last else None)
+
+
+async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told) -> AsyncIterator[str]:
+    account, request = engine.account(target), wish.request
+    body = target.codec.encode((request,), target)
+    tokens = len(body) * account.tokens_per_byte + (account.output or 256.0)
+    permit = await account.limiter.acquire(tokens)
+    usage, began = Usage(), engine.clock.now()
+    told.target, told.finish = target.name, None
+    told.attempts += 1
+    released = False
+    try:
+        async for text, counted, finish in _pieces(engine, target, body, wish):
+            if counted is not None:
+                usage = _most(usage, counted)
+            told.finish = finish or told.finish
+            if text:
+                told.text += text
+                yield text
+        if told.finish is None:
+            raise ConnectionLost("the answer broke off before its end")
+        if not told.text:
+            raise _empty(told.finish)
+        account.learn(len(body), usage)
+        account.limiter.done(permit, usage.input + usage.output, None)
+        released = True
+    except LLMError as error:
+        if error.usage is not None:
+            usage = _most(usage, error.usage)
+        _give_back(account.limiter, permit, error)
+        released = True
+        raise signed(error, [request], target) from None
+    finally:
+        told.seconds += engine.clock.now() - began
+        if not released:
+            account.limiter.abandoned(permit)
+        if usage.requests or told.text:
+            told.bill(usage if usage.requests else Usage(requests=1, unreported=1), target)
+
+
+def _give_back(limiter: Any, permit: Any, error: LLMError) -> None:
+    if isinstance(error, Busy):
+        limiter.slow_down(permit, error)
+    elif isinstance(error, Unreachable):
+        limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
+    else:
+        limiter.failed(permit, connection=False)
+
+
+async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> AsyncIterator[tuple[str, Usage | None, str | None]]:
+    """(text, counts so far, why it ended) of each event. A model in this process answers in one piece."""
+    codec, adapter = target.codec, target.adapter
+    if adapter.answer is not None:
+        (reply,) = answered(codec, adapter.answer(body, target), [wish.request])
+        if isinstance(reply, LLMError):
+            raise reply
+        yield reply.value, reply.usage, reply.finish or "stop"
+        return
+    assert codec.streamed is not None and codec.delta is not None
+    streamed = orjson.dumps({**orjson.loads(body), **codec.streamed(target)})
+    template = await engine.template(target)
+    async with engine.transport.open(template, streamed, wish.policy.timeout, wish.idle) as (response, chunks):
+        limits = adapter.read_limits(response.headers)
+        if limits is not None:
+            engine.account(target).limiter.learn(limits)
+        if response.status != 200:
+            raise refusal(target, response)
+        if "json" in response.headers.get("content-type", ""):  # a server that does not stream answers whole, or refuses so
+            whole = b"".join([chunk async for chunk in chunks])
+            (reply,) = answered(codec, whole, [wish.request])
+            if isinstance(reply, LLMError):
+                raise reply
+            yield reply.value, reply.usage, reply.finish or "stop"
+            return
+        events = Events()
+        async for chunk in chunks:
+            for event, data in events.feed(chunk):
+                yield _read(codec, event, data)
+        for event, data in events.end():
+            yield _read(codec, event, data)
+
+
+def _read(codec: Codec, event: str, data: bytes) -> tuple[str, Usage | None, str | None]:
+    assert codec.delta is not None
+    try:
+        delta = codec.delta(event, data)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise ServerFault(f"an event is not of the documented form ({type(error).__name__})", kind="bad_response") from None
+    return ("", None, None) if delta is None else (delta.text, delta.usage, delta.finish)
+
+
+def _most(known: Usage, counted: Usage) -> Usage:
+    """Counts go from the start of the answer: of two the larger is the later."""
+    return Usage(**{name: max(getattr(known, name), getattr(counted, name)) for name in Usage.__dataclass_fields__})
+
+
+def _empty(finish: str) -> LLMError:
+    if finish == "length":
+        return Truncated("the token limit was used up before any text came; raise max_tokens")
+    return BadOutput("the answer is empty", kind="empty")
+
+
+# ------------------------------------------------------------------------------------------------------------- the store
+
+
+async def _stored(engine: Engine, wish: Wish, keys: Sequence[bytes], told: Told) -> str | None:
+    if engine.writer is None or wish.policy.cache != "use":
+        return None
+    found = await engine.writer.look_up(keys)
+    for target, key in zip(wish.route, keys, strict=True):
+        if key in found:
+            try:
+                told.text = wish.operation.unpack(found[key].value)
+            except ValueError:  # damaged or forged: not an answer, so it is asked for
+                continue
+            told.target, told.finish = target.name, found[key].finish or "stop"
+            return told.text
+    return None
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A streamed answer, or what became of it, on its way to the disk: a ``store.Entry``."""
+
+    wish: Wish
+    journal: int
+    key: bytes
+    told: Told
+    error: str | None
+
+    @property
+    def answered(self) -> bool:
+        return self.error is None
+
+    def reply(self) -> tuple[Any, ...]:
+        told, packed = self.told, self.wish.operation.pack(self.told.text)
+        usage = told.usage
+        return self.key, packed, usage.input, usage.cached_input, usage.output, told.finish, None, time.time()
+
+    def outcome(self) -> tuple[Any, ...]:
+        told, source = self.told, "live" if self.error is None else None
+        usage = told.usage
+        return (
+            self.journal, 0, self.key, source, self.error, told.target, told.attempts,
+            told.seconds, usage.input, usage.cached_input, usage.output,
+        )  # fmt: skip
+
+    def durable(self) -> None:
+        return None
+
+
+async def _close_books(engine: Engine, wish: Wish, journal: int, keys: Sequence[bytes], told: Told, stopped: str | None) -> None:
+    writer = engine.writer
+    if writer is None:
+        return
+    names = [target.name for target in wish.route]
+    key = keys[names.index(told.target)] if told.target in names else keys[0]
+    if wish.policy.cache != "off":
+        writer.put(_Kept(wish, journal, key, replace(told), stopped))
+        await writer.drain()
+    usage = told.usage
+    facts = {
+        "done": int(stopped is None), "errors": int(stopped is not None), "stored": 0, "requests": usage.requests, "input": usage.input,
+        "cached_input": usage.cached_input, "output": usage.output, "cost": told.cost, "stopped": stopped,
+    }  # fmt: skip
+    await writer.end_run(journal, facts)
