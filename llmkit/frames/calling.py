@@ -56,7 +56,7 @@ class Accessor:
         if not len(table):
             return _nothing(operation, shape, how, session)
         model, note = (how.model, "") if how.model is not None else session.chosen(_DEFAULT.get(operation.codec, operation.codec))
-        route = session.route(model, operation.codec, how.fallback)
+        route = session.route_for(model, operation, how.fallback)
         session.check_options(route, arguments.get("options") or {})
         arguments = shape.prepared(route, arguments) if hasattr(shape, "prepared") else arguments
         plan = session.plan(operation, len(table), lambda: drawn(table, **arguments), route, how.policy)

@@ -21,7 +21,7 @@ from ..operations.speak import FORMATS, SPEAK, speak_into
 from ..operations.template import Template
 from ..operations.transcribe import TRANSCRIBE
 from ..session import Session
-from ..types import Policy
+from ..types import Operation, Policy
 from . import arguments as checked
 from .arguments import Cache, OnError
 from .calling import Accessor, How
@@ -49,7 +49,7 @@ class FrameAccessor(Accessor):
         self._frame = frame
 
     def __dir__(self) -> list[str]:
-        return ["chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
+        return ["apply", "chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
 
     def using(self, session: Session) -> FrameAccessor:
         """The same methods with a session of your own instead of the shared one."""
@@ -726,3 +726,64 @@ max_concurrency
             operation = speak_into(place, FORMATS[format])
         shape = (DetailShape if detail else ColumnShape)(self._frame.index, operation.kind, "speech")
         return self._run(operation, table, {"on": on, "options": options}, shape, how)
+
+    def apply(
+        self,
+        operation: Operation,
+        on: Any = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        model: Any,
+        fallback: Any = None,
+        limit: int | None = None,
+        cache: Cache = "use",
+        on_error: OnError = "keep",
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        detail: bool = False,
+        show_progress: bool = True,
+        wait: bool = True,
+        timeout: float = 180.0,
+        max_attempts: int = 5,
+        max_concurrency: int = 64,
+    ) -> Any:
+        """Ask an operation of your own once per row; everything but the question is as in ``chat``.
+
+        Parameters
+        ----------
+        operation : Operation
+            Yours: what a row becomes, and what its answer means. CONTRIBUTING shows one in full.
+        on : column or list of columns, optional
+            Handed to the operation's ``tasks`` as ``on``.
+        arguments : mapping, optional
+            The other arguments of its ``tasks``.
+        model, fallback, limit, cache, on_error, max_cost, dry_run, detail, show_progress, wait, timeout, max_attempts, max_concurrency
+            As in ``chat``.
+
+        Returns
+        -------
+        Series
+            One value per row, of the dtype that the operation's ``kind`` says, on the frame's own index.
+
+        Raises
+        ------
+        ConfigError
+            Before anything is sent: an unknown column or model, a missing key, a wire format that the operation has no codec for.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> from llmkit.operations.chat import CHAT
+        >>> df = pd.DataFrame({"text": ["first"]})
+        >>> df.llm.apply(CHAT, arguments={"prompt": "Say {text}"}, model="echo/echo", show_progress=False).tolist()
+        ['[echo, not a model] Say first']
+        """
+        how = How(
+            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+        )
+        table = FrameTable(self._frame, checked.limit(limit))
+        for column in [] if on is None else checked.columns(on):
+            one_column(self._frame, column)
+        asked = {**(arguments or {}), **({} if on is None else {"on": on})}
+        shape = (DetailShape if detail else ColumnShape)(self._frame.index, operation.kind, operation.name)
+        return self._run(operation, table, asked, shape, how)

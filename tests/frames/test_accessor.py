@@ -1022,5 +1022,5 @@ def test_a_series_can_use_a_session_of_its_own(lab: Loopback, tmp_path: Path) ->
 
 
 def test_the_methods_are_what_completion_offers() -> None:
-    assert dir(frame("a").llm) == ["chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
+    assert dir(frame("a").llm) == ["apply", "chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
     assert dir(pd.Series(["a"]).llm) == ["chat", "classify", "embed", "matrix", "rerank", "speak", "transcribe", "using"]
