@@ -1,4 +1,4 @@
-"""The quickest loopback provider that plain asyncio gives: canned answers, no waiting, no faults (``tests/loopback.py`` has those).
+"""The quickest loopback provider that plain asyncio gives: canned answers, no waiting, no faults (``tests/loopback`` has those).
 
 A text carries its number as ``#0000017``; an answer to it carries the same number, so that each contestant's rows can be checked.
 

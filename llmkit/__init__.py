@@ -11,27 +11,13 @@ from __future__ import annotations
 
 from . import catalogue, errors
 from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
+from .asking import chat, classify, embed, rerank, speak, stream, transcribe
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
-from .front import (
-    Connection,
-    add_provider,
-    ask,
-    chat,
-    connect,
-    detect_local,
-    embed,
-    find,
-    last,
-    limit,
-    models,
-    providers,
-    rerank,
-    set_key,
-    use,
-)
+from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
 from .run import Run
 from .session import Session
+from .streams import Stream
 from .types import Estimate, Progress, Usage
 
 __version__ = "0.1.0"
@@ -43,11 +29,13 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "Progress",
     "Run",
     "Session",
+    "Stream",
     "Usage",
     "add_provider",
     "ask",
     "catalogue",
     "chat",
+    "classify",
     "connect",
     "detect_local",
     "embed",
@@ -58,6 +46,9 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "providers",
     "rerank",
     "set_key",
+    "speak",
+    "stream",
+    "transcribe",
     "use",
 ]
 

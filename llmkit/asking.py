@@ -3,20 +3,145 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .errors import BadInput, ConfigError
 from .frames import arguments as checked
+from .frames.columns import matrix_of
 from .frames.pandas_accessor import FrameAccessor
 from .operations.chat import CHAT, ChatPayload, Message
 from .session import default
 from .streams import Stream
 from .types import Request
 
-__all__ = ["classify", "speak", "stream", "transcribe"]
+__all__ = ["chat", "classify", "embed", "rerank", "speak", "stream", "transcribe"]
+
+
+def chat(
+    prompt: str,
+    *,
+    model: Any = None,
+    fallback: Any = None,
+    system: str | None = None,
+    response_format: Any = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    examples: Any = None,
+    images: Any = None,
+    roots: Any = None,
+    tools: Any = None,
+    tool_choice: str | None = None,
+    run_tools: bool = False,
+    max_rounds: int = 5,
+    cache: Any = "use",
+    timeout: float = 180.0,
+    max_attempts: int = 5,
+) -> Any:
+    """Ask a chat model one thing, through the same engine, cache and limits as a frame.
+
+    Parameters
+    ----------
+    prompt : str
+        Sent as it is; braces mean nothing here.
+    images : optional
+        One picture or a list of them: a path, bytes, a PIL image, a data URL or a public address.
+    model, fallback, system, response_format, temperature, max_tokens, seed, examples, roots, tools, tool_choice, run_tools, max_rounds, \
+cache, timeout, max_attempts
+        As ``DataFrame.llm.chat``.
+
+    Returns
+    -------
+    str, or with ``tools`` and without ``run_tools`` the list of calls that the model asks for
+
+    Raises
+    ------
+    LLMError
+        There is no answer, and the message says why.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.chat("What's your sign?", model="echo/echo")
+    "[echo, not a model] What's your sign?"
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise BadInput("chat needs a prompt: the first argument is empty")
+    shown = pd.Series([images], dtype=object)
+    said = FrameAccessor(pd.DataFrame({"prompt": [prompt], "images": shown})).chat(
+        "{prompt}", model=model, fallback=fallback, system=system, response_format=response_format, temperature=temperature,
+        max_tokens=max_tokens, seed=seed, examples=examples, images=None if images is None else "images", roots=roots, tools=tools,
+        tool_choice=tool_choice, run_tools=run_tools, max_rounds=max_rounds, cache=cache, on_error="raise", show_progress=False,
+        timeout=timeout, max_attempts=max_attempts,
+    )  # fmt: skip
+    return said.iloc[0]
+
+
+def embed(
+    texts: str | Sequence[str],
+    *,
+    model: Any = None,
+    dimensions: int | None = None,
+    input_type: Any = None,
+    long_text: Any = "error",
+    cache: Any = "use",
+    timeout: float = 180.0,
+) -> npt.NDArray[np.float32]:
+    """Embed one text or a list of them.
+
+    Returns
+    -------
+    (dimensions,) float32 array for a text, (n, dimensions) for a list.
+
+    Raises
+    ------
+    LLMError
+        A text could not be embedded, and the message says why.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.embed(["a parcel", "a letter"], model="local/lexical", dimensions=64).shape
+    (2, 64)
+    """
+    one = isinstance(texts, str)
+    cells = [texts] if one else list(texts) if isinstance(texts, Iterable) else [texts]
+    if not all(isinstance(cell, str) and cell.strip() for cell in cells):
+        raise BadInput("embed takes a text or a list of texts, none of them empty")
+    column = FrameAccessor(pd.DataFrame({"text": cells})).embed(
+        "text", model=model, dimensions=dimensions, input_type=input_type, long_text=long_text, cache=cache, on_error="raise",
+        show_progress=False, timeout=timeout,
+    )  # fmt: skip
+    vectors = matrix_of(column)
+    return vectors[0] if one else vectors
+
+
+def rerank(
+    query: str, documents: Sequence[str], *, top_k: int | None = None, model: Any = None, cache: Any = "use", timeout: float = 180.0
+) -> pd.DataFrame:
+    """Order documents by how well they answer a query.
+
+    Returns
+    -------
+    DataFrame
+        ``document`` and ``score``, best first; the index is the place in the list.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.rerank("parcel", ["red apple", "late parcel"], model="local/bm25").index.tolist()
+    [1, 0]
+    """
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        raise BadInput(f"rerank takes a list of documents, not one {type(documents).__name__}")
+    asked = FrameAccessor(pd.DataFrame({"document": list(documents)}))
+    ranked: pd.DataFrame = asked.rerank(query, on="document", top_k=top_k, model=model, cache=cache, on_error="raise", timeout=timeout)
+    return ranked
 
 
 def stream(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .asking import chat, embed, rerank
 from .catalogue import BUILT_IN
 from .errors import BadInput, BadOutput, ConfigError, LLMError, Truncated
 from .frames.catalogue_tables import models_table, providers_table, servers_table, ways_table
-from .frames.columns import matrix_of
-from .frames.pandas_accessor import FrameAccessor
 from .run import Run
 from .session import default
 
@@ -23,107 +20,6 @@ __all__ = [
     "Connection", "add_provider", "ask", "chat", "connect", "detect_local", "embed", "find", "last", "limit", "models", "providers",
     "rerank", "set_key", "use",
 ]  # fmt: skip
-
-
-def chat(
-    prompt: str,
-    *,
-    model: Any = None,
-    fallback: Any = None,
-    system: str | None = None,
-    temperature: float | None = None,
-    max_tokens: int | None = None,
-    seed: int | None = None,
-    cache: Any = "use",
-    timeout: float = 180.0,
-    max_attempts: int = 5,
-) -> str:
-    """Ask a chat model one thing, through the same engine, cache and limits as a frame.
-
-    Parameters
-    ----------
-    prompt : str
-        Sent as it is; braces mean nothing here.
-    model, fallback, system, temperature, max_tokens, seed, cache, timeout, max_attempts
-        As ``DataFrame.llm.chat``.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    LLMError
-        There is no answer, and the message says why.
-
-    Examples
-    --------
-    >>> import llmkit
-    >>> llmkit.chat("What's your sign?", model="echo/echo")
-    "[echo, not a model] What's your sign?"
-    """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise BadInput("chat needs a prompt: the first argument is empty")
-    asked = FrameAccessor(pd.DataFrame({"prompt": [prompt]}))
-    said = asked.chat(
-        "{prompt}", model=model, fallback=fallback, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed, cache=cache,
-        on_error="raise", show_progress=False, timeout=timeout, max_attempts=max_attempts,
-    )  # fmt: skip
-    return str(said.iloc[0])
-
-
-def embed(
-    texts: str | Sequence[str], *, model: Any = None, dimensions: int | None = None, cache: Any = "use", timeout: float = 180.0
-) -> npt.NDArray[np.float32]:
-    """Embed one text or a list of them.
-
-    Returns
-    -------
-    (dimensions,) float32 array for a text, (n, dimensions) for a list.
-
-    Raises
-    ------
-    LLMError
-        A text could not be embedded, and the message says why.
-
-    Examples
-    --------
-    >>> import llmkit
-    >>> llmkit.embed(["a parcel", "a letter"], model="local/lexical", dimensions=64).shape
-    (2, 64)
-    """
-    one = isinstance(texts, str)
-    cells = [texts] if one else list(texts) if isinstance(texts, Iterable) else [texts]
-    if not all(isinstance(cell, str) and cell.strip() for cell in cells):
-        raise BadInput("embed takes a text or a list of texts, none of them empty")
-    asked = FrameAccessor(pd.DataFrame({"text": cells}))
-    vectors = matrix_of(
-        asked.embed("text", model=model, dimensions=dimensions, cache=cache, on_error="raise", show_progress=False, timeout=timeout)
-    )
-    return vectors[0] if one else vectors
-
-
-def rerank(
-    query: str, documents: Sequence[str], *, top_k: int | None = None, model: Any = None, cache: Any = "use", timeout: float = 180.0
-) -> pd.DataFrame:
-    """Order documents by how well they answer a query.
-
-    Returns
-    -------
-    DataFrame
-        ``document`` and ``score``, best first; the index is the place in the list.
-
-    Examples
-    --------
-    >>> import llmkit
-    >>> llmkit.rerank("parcel", ["red apple", "late parcel"], model="local/bm25").index.tolist()
-    [1, 0]
-    """
-    if isinstance(documents, str) or not isinstance(documents, Iterable):
-        raise BadInput(f"rerank takes a list of documents, not one {type(documents).__name__}")
-    asked = FrameAccessor(pd.DataFrame({"document": list(documents)}))
-    ranked: pd.DataFrame = asked.rerank(query, on="document", top_k=top_k, model=model, cache=cache, on_error="raise", timeout=timeout)
-    return ranked
 
 
 def models() -> pd.DataFrame:
@@ -305,11 +201,11 @@ def ask(question: str, *, test: bool = True) -> str:
         raise BadInput("ask needs a question: the first argument is empty")
     picker = default().picker
     if not test:
-        return chat(question, model=picker.best("chat"))
+        return str(chat(question, model=picker.best("chat")))
     first_at_each: dict[str, str] = {}
     for target in picker.pick(None, "chat"):
         first_at_each.setdefault(target.provider.name, target.name)
-    return chat(question, model=list(first_at_each.values()), max_attempts=2)
+    return str(chat(question, model=list(first_at_each.values()), max_attempts=2))
 
 
 def detect_local() -> pd.DataFrame:
