@@ -247,9 +247,9 @@ def _with_images(
 ) -> Iterator[Task]:
     for row, text in asked:
         (cell,) = table.cells(images, row, row + 1)
-        if cell is None:
-            continue
         several = cell if isinstance(cell, list | tuple) else [cell]
+        if not [one for one in several if one is not None and not (isinstance(one, str) and not one.strip())]:
+            continue
         try:
             pictures = tuple(picture(one, files) for one in several)
         except InvalidRequest as error:

@@ -114,15 +114,19 @@ def _labels(text: str, name: str, known: Sequence[str]) -> list[str] | None:
         said = text.strip().strip("\"'.*`")
     if isinstance(said, dict):
         said = said.get(name, next(iter(said.values()), None))
-    if name == "label":
+    if name == "label" or not isinstance(said, list):
         said = [said]
-    if isinstance(said, str):
-        said = [said] if said else []
-    if not isinstance(said, list):
-        return None
-    folded = {label.casefold(): label for label in known}
-    found = [folded.get(one.strip().casefold()) if isinstance(one, str) else None for one in said]
+    # As it is spelled first: "IT" and "it" may be two labels.
+    spelled = {label.casefold(): label for label in known} | {label: label for label in known}
+    found = [_named(one, spelled) for one in said]
     return None if None in found else list(dict.fromkeys(label for label in found if label is not None))
+
+
+def _named(said: Any, spelled: Mapping[str, str]) -> str | None:
+    if not isinstance(said, str | int):  # labels may be numbers, or true and false
+        return None
+    word = str(said).strip()
+    return spelled.get(word) or spelled.get(word.casefold())
 
 
 def _unfenced(text: str) -> str:
@@ -136,7 +140,8 @@ def _unfenced(text: str) -> str:
 def _probability(scored: Scored, label: str) -> float | None:
     """The probability of the label's own tokens, given all that stands before them; ``None`` where the vendor tells none."""
     whole = "".join(token for token, _ in scored.likelihoods)
-    start = whole.find(label)
+    quoted = whole.rfind(orjson.dumps(label).decode())  # the last: before the value may stand a name that is spelled like it
+    start = whole.rfind(label) if quoted < 0 else quoted + 1
     if start < 0:
         return None
     end, at, total = start + len(label), 0, 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from binascii import Error as NotBase64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pybase64 import b64decode
 
 from ..errors import BadInput, InvalidRequest
 
-__all__ = ["FileRules", "picture_bytes", "picture_type", "public_address", "read_file", "sound_bytes", "sound_type"]
+__all__ = ["FileRules", "picture_bytes", "picture_type", "public_address", "read_file", "seconds_at_most", "sound_bytes", "sound_type"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ class FileRules:
         InvalidRequest
             It lies outside; ``kind="outside_roots"``.
         """
-        found = path.expanduser().resolve()
+        try:
+            found = path.expanduser().resolve()
+        except (ValueError, RuntimeError, OSError):  # a NUL in the name, a user that there is not, links in a circle
+            raise InvalidRequest("there is no such file", kind="no_file") from None
         folders = self.roots or (Path.cwd().resolve(),)
         if not any(found.is_relative_to(folder) for folder in folders):
             where = "the folders of roots" if self.roots else "the working directory"
@@ -92,9 +96,16 @@ def picture_bytes(cell: Any, rules: FileRules) -> bytes:
     """The bytes behind a cell: a path, bytes, a data URL, a PIL image, or ``{"bytes": ...}`` as datasets leave them."""
     if hasattr(cell, "save") and hasattr(cell, "tobytes"):  # PIL, which is not imported for this
         buffer = io.BytesIO()
-        cell.save(buffer, format="PNG")
+        try:
+            # PNG has no word for the colours of print, which many JPEGs have.
+            (cell if getattr(cell, "mode", "") in _PNG_MODES else cell.convert("RGB")).save(buffer, format="PNG")
+        except Exception as error:  # a file that PIL opened and has only now read, a picture without pixels
+            raise InvalidRequest(f"the picture cannot be written as PNG ({type(error).__name__})", kind="no_picture") from None
         return _bounded(buffer.getvalue(), rules)
     return _bytes_behind(cell, rules, "picture")
+
+
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 
 def sound_bytes(cell: Any, rules: FileRules) -> bytes:
@@ -180,6 +191,17 @@ def sound_type(data: bytes) -> tuple[str, str]:
     raise InvalidRequest("this is no WAV, MP3, FLAC, Ogg, MP4 or WebM recording", kind="no_sound")
 
 
+#: Speech is hardly ever stored in fewer bytes a second; a bound on how long a recording of unknown make may be.
+_FEWEST_BYTES_A_SECOND = 2000
+
+
+def seconds_at_most(data: bytes) -> float:
+    """How long a recording can be: of a WAV as its header says, of anything else by its size."""
+    is_wav = data[:4] == b"RIFF" and data[8:16] == b"WAVEfmt "
+    a_second = int.from_bytes(data[28:32], "little") if is_wav else 0
+    return len(data) / max(a_second, _FEWEST_BYTES_A_SECOND)
+
+
 def public_address(url: str) -> str:
     """An address that may be handed to a vendor: one of the open web.
 
@@ -206,7 +228,9 @@ def _is_public(host: str) -> bool:
         # A number in disguise (0x7f.1, 2130706433) is no name of the open web, and those have a dot.
         last = host.rpartition(".")[2]
         return (
-            "." in host
+            # Readers of addresses differ in what they make of other characters: http://10.0.0.1\\.example.org is two hosts to two of them.
+            re.fullmatch(r"[\w.-]+", host) is not None
+            and "." in host
             and not last.isdigit()
             and not last.startswith("0x")
             and last not in ("local", "internal", "localhost", "lan", "home")

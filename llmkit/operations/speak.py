@@ -57,7 +57,8 @@ SPEAK = Operation(
     pack=_pack,
     unpack=_unpack,
     most=_most,
-    billed=(("million_characters",), ("input", "output")),
+    # Who bills by tokens of sound does not say how many there were: no bound could be kept.
+    billed=(("million_characters",),),
     draw=16,
 )
 
@@ -70,8 +71,9 @@ def speak_into(folder: Path, ending: str) -> Operation:
 
     def hold(value: bytes, key: bytes) -> str:
         path = folder / f"{key.hex()}.{ending}"
-        if not path.is_file() or path.stat().st_size != len(value):
+        if not path.is_file() or path.read_bytes() != value:
             # Whole or not there: a reader, or the next run, must never find half a file under the name.
+            folder.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f"{path.name}.{os.getpid()}.part")
             beside.write_bytes(value)
             beside.replace(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -53,6 +54,11 @@ class Function:
     @property
     def runs(self) -> bool:
         return self._function is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be awaited."""
+        return inspect.iscoroutinefunction(self._function) or inspect.isasyncgenfunction(self._function)
 
     def run(self, arguments: str) -> str:
         """What the function gives for the JSON that the model wrote, as text; a fault is told to the model, which may mend it."""
@@ -107,7 +113,9 @@ def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints.get(parameter.name, Any), default)
     try:
-        return create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an argument may be called "copy" or "json", as pydantic's own methods are
+            return create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
     except Exception as error:  # pydantic has several, and each says what it cannot describe
         raise BadInput(f"the arguments of the tool {name} have no JSON schema ({str(error).splitlines()[0]})") from None
 
@@ -213,6 +221,10 @@ def with_tools(tools: Any, tool_choice: str | None, max_rounds: int | None) -> t
     names = [one.tool.name for one in given]
     if max_rounds is not None and not all(one.runs for one in given):
         raise BadInput("run_tools needs Python functions: a schema alone cannot be carried out")
+    waits = [one.tool.name for one in given if one.waits]
+    if max_rounds is not None and waits:
+        # They run in threads, and what a coroutine holds (clients, locks) belongs to the loop that it was made for.
+        raise BadInput(f"{waits[0]} is async, and run_tools calls functions in threads; give a plain function")
     if tool_choice is not None and tool_choice not in ("auto", "required", "none", *names):
         raise BadInput(f'tool_choice is "auto", "required", "none" or one of {names}, not {tool_choice!r}')
     operation = TOOLS if max_rounds is None else tools_that_run(given, max_rounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import orjson
 
 from ..errors import InvalidRequest
 from ..types import Operation, Price, Request, Table, Task, Usage
-from .files import FileRules, sound_bytes, sound_type
+from .files import FileRules, seconds_at_most, sound_bytes, sound_type
 
 __all__ = ["TRANSCRIBE", "Recording"]
 
@@ -29,7 +30,7 @@ def tasks(table: Table, *, on: Any, files: FileRules | None = None, options: Map
     said, rules = dict(options or {}), files or FileRules()
     for row in range(len(table)):
         (cell,) = table.cells(on, row, row + 1)
-        if cell is None or cell == "":
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
             continue
         try:
             data = sound_bytes(cell, rules)
@@ -44,19 +45,21 @@ def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
     return [value] * len(rows)
 
 
-#: Speech is hardly ever stored in fewer bytes a second; a bound on how long a recording of unknown make may be.
-_FEWEST_BYTES_A_SECOND = 2000
+#: Tokens for a second of sound, as OpenAI's models count it, and the most that are written for it: fast speech has four words a second.
+_HEARD, _WRITTEN = 10, 8
 
 
 def _most(request: Request, price: Price) -> Usage:
-    if price.audio_minute is None:
-        return Usage()
-    return Usage(audio_seconds=len(request.payload.data) / _FEWEST_BYTES_A_SECOND)
+    seconds = seconds_at_most(request.payload.data)
+    if price.audio_minute is not None:
+        return Usage(audio_seconds=seconds)
+    heard = math.ceil(_HEARD * seconds)
+    return Usage(input=heard, audio_input=heard if price.audio_input is not None else 0, output=math.ceil(_WRITTEN * seconds))
 
 
 def _weigh(request: Request, body_length: int) -> int:
-    # Ten tokens a second of sound, as OpenAI's models count it, at four bytes a token.
-    return len(request.payload.data) // _FEWEST_BYTES_A_SECOND * 40
+    # At four bytes a token.
+    return math.ceil(4 * _HEARD * seconds_at_most(request.payload.data))
 
 
 TRANSCRIBE = Operation(
