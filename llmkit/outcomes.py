@@ -71,8 +71,8 @@ class Outcomes:
         self.values: list[Any] = []
         self.done = self.failed = self.stored = 0
         self.rows_done = self.rows_failed = self.rows_stored = 0
-        #: Tokens that were billed in this run, failed answers included.
-        self.usage = Usage()
+        self._tokens = [0, 0, 0, 0]
+        self._beside = Usage()
         #: Rows each task answers, so that progress counts rows.
         self.weight = _zeros("q", rows)
 
@@ -146,7 +146,19 @@ class Outcomes:
         return self.billed.get(task) or Usage(self.input[task], self.cached_input[task], self.output[task])
 
     def bill(self, usage: Usage) -> None:
-        self.usage = self.usage + usage
+        if usage.plain:
+            tokens = self._tokens
+            tokens[0] += usage.input
+            tokens[1] += usage.cached_input
+            tokens[2] += usage.output
+            tokens[3] += usage.requests
+        else:
+            self._beside = self._beside + usage
+
+    @property
+    def usage(self) -> Usage:
+        """What was billed in this run, failed answers included."""
+        return self._beside + Usage(*self._tokens)
 
     def value(self, task: int) -> Any:
         if self.state[task] not in _SOURCE:

@@ -127,8 +127,10 @@ class Engine:
 
     @staticmethod
     def _new_address(target: Target) -> tuple[Any, ...]:
-        # Accounts are told apart by the key's hash, in memory only; a rotating key is one account.
+        # Accounts are told apart by the key's hash, in memory only; a rotating key is one account, a caller's client another.
         secret = target.secret
+        if target.foreign is not None:
+            return target.provider.name, target.provider.base_url, target.model.name, id(target.foreign)
         mark = b"" if secret is None else b"rotates" if secret.rotates else hashlib.blake2b(secret.reveal().encode()).digest()
         return target.provider.name, target.provider.base_url, target.model.name, mark
 

@@ -117,6 +117,8 @@ class Line:
         self._returned = asyncio.Event()
         self._shut: dict[int, LLMError] = {}
         self._batch_tokens: float | None = None
+        #: Dollars so far at the most: for a bound, and for a route of several prices.
+        self._counts_money = self.policy.max_cost is not None or len({target.model.price for target in self.route}) > 1
         self._spent = 0.0
         self._reserved = 0.0
         self._journal = 0
@@ -419,7 +421,8 @@ class Line:
         usage = billed[0] if len(billed) == 1 else sum(billed, Usage())
         self.engine.account(target).learn(sum(ticket.size for ticket in batch), usage)
         self.outcomes.bill(usage)
-        self._spent += replace(usage, unreported=0).cost(target.model.price.dearest) or 0.0
+        if self._counts_money:
+            self._spent += usage._replace(unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output)
 
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:

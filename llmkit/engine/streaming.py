@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,7 +129,7 @@ class Wish:
     idle: float
 
 
-async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
+async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     """The pieces of one answer. A stored answer comes whole, and one that came to its end is stored.
 
     Parameters
@@ -151,8 +152,10 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
     journal = 0 if writer is None else await writer.begin_run(wish.run_id, wish.operation.name, names, 1)
     stopped: str | None = "cancelled"
     try:
-        async for piece in _along_the_route(engine, wish, told):
-            yield piece
+        # Closed here and now, not when Python gets round to it: what the answer cost is known once its request has ended.
+        async with aclosing(_along_the_route(engine, wish, told)) as pieces:
+            async for piece in pieces:
+                yield piece
         stopped = None
     except LLMError as error:
         stopped = error.kind
@@ -161,7 +164,7 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
         await _close_books(engine, wish, journal, keys, told, stopped)
 
 
-async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncIterator[str]:
+async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     policy = wish.policy
     first: LLMError | None = None
     last: LLMError | None = None
@@ -169,13 +172,14 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncItera
         failures, slow_since = 0, None
         while True:
             try:
-                async for piece in _attempt(engine, target, wish, told):
-                    yield piece
+                async with aclosing(_attempt(engine, target, wish, told)) as pieces:
+                    async for piece in pieces:
+                        yield piece
                 return
             except LLMError as error:
                 # What was said cannot be taken back, and another model would say it anew.
                 if told.text or (isinstance(error, RequestError) and not isinstance(error, ContextTooLong)):
-                    raise
+                    raise error from first
                 first, last = first or error, error
                 if not isinstance(error, Busy | Unreachable) or not error.again:
                     break
@@ -193,7 +197,7 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncItera
     raise last from (first if first is not last else None)
 
 
-async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told) -> AsyncIterator[str]:
+async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told) -> AsyncGenerator[str]:
     account, request = engine.account(target), wish.request
     body = target.codec.encode((request,), target)
     tokens = len(body) * account.tokens_per_byte + (account.output or 256.0)
@@ -203,13 +207,14 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told) -> As
     told.attempts += 1
     released = False
     try:
-        async for text, counted, finish in _pieces(engine, target, body, wish):
-            if counted is not None:
-                usage = _most(usage, counted)
-            told.finish = finish or told.finish
-            if text:
-                told.text += text
-                yield text
+        async with aclosing(_pieces(engine, target, body, wish)) as pieces:
+            async for text, counted, finish in pieces:
+                if counted is not None:
+                    usage = _most(usage, counted)
+                told.finish = finish or told.finish
+                if text:
+                    told.text += text
+                    yield text
         if told.finish is None:
             raise ConnectionLost("the answer broke off before its end")
         if not told.text:
@@ -240,7 +245,7 @@ def _give_back(limiter: Any, permit: Any, error: LLMError) -> None:
         limiter.failed(permit, connection=False)
 
 
-async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> AsyncIterator[tuple[str, Usage | None, str | None]]:
+async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> AsyncGenerator[tuple[str, Usage | None, str | None]]:
     """(text, counts so far, why it ended) of each event. A model in this process answers in one piece."""
     codec, adapter = target.codec, target.adapter
     if adapter.answer is not None:
@@ -284,7 +289,7 @@ def _read(codec: Codec, event: str, data: bytes) -> tuple[str, Usage | None, str
 
 def _most(known: Usage, counted: Usage) -> Usage:
     """Counts go from the start of the answer: of two the larger is the later."""
-    return Usage(**{name: max(getattr(known, name), getattr(counted, name)) for name in Usage.__dataclass_fields__})
+    return Usage(*map(max, known, counted))  # type: ignore[arg-type]
 
 
 def _empty(finish: str) -> LLMError:
