@@ -349,12 +349,15 @@ class Usage(NamedTuple):
         return total / 1e6
 
 
+_NOTHING_BILLED = Usage()
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One request's answer. ``value`` is the operation's: text, a float32 vector, an array of scores."""
 
     value: Any
-    usage: Usage = Usage()
+    usage: Usage = _NOTHING_BILLED
     model: str | None = None
     finish: str | None = None
     request_id: str | None = None
