@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import catalogue, errors
 from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
 from .asking import chat, classify, embed, rerank, speak, stream, transcribe
+from .clients import Embedder, Embeddings, Reranker, Reranking, client, embedder, reranker
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
 from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
@@ -25,8 +26,12 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is drawn
     *errors.__all__,
     "Connection",
+    "Embedder",
+    "Embeddings",
     "Estimate",
     "Progress",
+    "Reranker",
+    "Reranking",
     "Run",
     "Session",
     "Stream",
@@ -36,15 +41,18 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "catalogue",
     "chat",
     "classify",
+    "client",
     "connect",
     "detect_local",
     "embed",
+    "embedder",
     "find",
     "last",
     "limit",
     "models",
     "providers",
     "rerank",
+    "reranker",
     "set_key",
     "speak",
     "stream",

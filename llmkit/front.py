@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -99,6 +99,17 @@ class Connection:
     model: str
     provider: str
     name: str
+    _clients: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def client(self) -> Any:
+        """A sync client of the model, made when it is first asked for: as ``llmkit.client`` makes it where instructor is installed and the
+        model chats, else the vendor's SDK's own, to which every call names the model."""
+        from .clients import client_of
+
+        if not self._clients:
+            self._clients.append(client_of(self.model))
+        return self._clients[0]
 
 
 def connect(model: Any = None, *, operation: str = "chat", choose_randomly: bool = False, test: bool = False) -> Connection:
@@ -132,6 +143,9 @@ def connect(model: Any = None, *, operation: str = "chat", choose_randomly: bool
     >>> llmkit.connect(["gpt-5-mini", "echo/echo"], test=True).provider
     'echo'
     """
+    named = model if isinstance(model, list | tuple) else [model]
+    if model is not None and not all(isinstance(name, str) for name in named):
+        raise ConfigError("connect takes names of models; a client of your own is given to model= as it is")
     if test and operation not in _TRIALS:
         raise ConfigError(f"test=True can try {', '.join(_TRIALS)}, not {operation}")
     picker = default().picker

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from . import catalogue, event_loop
+from . import catalogue, event_loop, foreign
 from .adapter import Adapter, Target
 from .catalogue import Catalogue, Retired, meaning
 from .errors import ConfigError, LLMError, MissingExtra, MissingKey, UnknownModel, Unsupported
@@ -78,7 +78,13 @@ class Picker:
         return tuple(self.target(name, operation) for name in named)
 
     def target(self, name: Any, operation: str) -> Target:
-        """The one target of a name: ``"provider/model"``, or a canonical name's first way that is ready."""
+        """The one target of a name: ``"provider/model"``, or a canonical name's first way that is ready; or of a caller's client."""
+        theirs = None if isinstance(name, str) else foreign.brought(name)
+        if isinstance(theirs, Target):
+            model = self.catalogue.model(theirs.provider.name, theirs.model.name)
+            return self.addressed(Way(theirs.provider, model, theirs.secret, True), operation)
+        if theirs is not None:
+            return foreign.target_of(theirs, adapter_for(theirs.protocol), operation, self.catalogue, self.settings)
         return self.addressed(self.ways_to(name, operation)[0], operation)
 
     def target_by(self, name: Any, operation: Operation) -> Target:
@@ -118,7 +124,10 @@ class Picker:
         """
         if not isinstance(name, str) or not name.strip():
             what = "an empty one" if isinstance(name, str) else type(name).__name__
-            raise UnknownModel(f'a model is named by a string such as "openai/gpt-4.1-mini", not {what}')
+            raise UnknownModel(
+                f'a model is named by a string such as "openai/gpt-4.1-mini", or given as (client, "model name") with a client of an SDK; '
+                f"not {what}"
+            )
         exact = self._exact(name.strip())
         if exact is not None:
             return [exact]
@@ -307,6 +316,9 @@ class Picker:
         reasons: list[str] = []
         for name in names:
             try:
+                if not isinstance(name, str):
+                    targets.append(self.target(name, operation))
+                    continue
                 targets += [self.addressed(way, operation) for way in _shuffled(self.ways_to(name, operation), choose_randomly)]
             except ConfigError as error:
                 if len(names) == 1:
@@ -347,7 +359,7 @@ class Picker:
 def _listed(model: Any) -> list[Any]:
     if model is None:
         return []
-    return list(model) if isinstance(model, list | tuple) else [model]
+    return list(model) if isinstance(model, list | tuple) and not foreign.is_pair(model) else [model]
 
 
 def _shuffled(ways: list[Way], choose_randomly: bool) -> list[Way]:

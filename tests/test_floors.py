@@ -23,6 +23,7 @@ FLOOR = {
     "engine": 4,
     "operations": 4,
     "catalogue": 4,
+    "foreign": 5,
     "picking": 5,
     "session": 5,
     "providers": 5,
@@ -32,6 +33,7 @@ FLOOR = {
     "testing": 6,
     "front": 7,
     "asking": 7,
+    "clients": 7,
     "__init__": 7,
     "widgets": 7,
 }
@@ -40,8 +42,11 @@ FLOOR = {
 BESIDE = {
     ("outcomes", "types"),
     ("session", "picking"),
+    ("picking", "foreign"),
     ("front", "frames"),
     ("front", "asking"),
+    ("front", "clients"),
+    ("__init__", "clients"),
     ("__init__", "asking"),
     ("__init__", "front"),
 }

@@ -427,7 +427,15 @@ _LOCAL = importlib.util.find_spec("sklearn") is not None and importlib.util.find
 @pytest.mark.skipif(not _LOCAL, reason="needs the extra llmkit[local]")
 @pytest.mark.parametrize(
     "module",
-    [llmkit.front, llmkit.frames.pandas_accessor, llmkit.catalogue, llmkit.session],
+    [
+        llmkit.front,
+        llmkit.asking,
+        llmkit.clients,
+        llmkit.frames.pandas_accessor,
+        llmkit.frames.series_accessor,
+        llmkit.catalogue,
+        llmkit.session,
+    ],
     ids=lambda module: str(module.__name__),
 )
 def test_the_examples_in_the_documentation_do_what_they_say(module: Any) -> None:
