@@ -74,3 +74,9 @@ $(VENV)-all/.ready: pyproject.toml
 
 clean:
 	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: providers
+
+# docs/providers.md from what the code declares; tests/providers/conformance proves it.
+providers: $(VENV)/.ready
+	$(BIN)/python scripts/providers_page.py

@@ -28,7 +28,7 @@ def parse(body: Any, classify_error: Callable[[int, Mapping[str, str], bytes], L
             raise ServerFault("the answer is not JSON", kind="bad_response") from None
     if not isinstance(data, dict):
         raise ServerFault("the answer is not a JSON object", kind="bad_response")
-    if data.get("error"):
+    if data.get("error") or data.get("object") == "error":  # the latter is Mistral's
         raise classify_error(200, {}, body)
     return data
 

@@ -2,7 +2,8 @@
 
 ``echo/echo`` lets a pipeline be tried before it costs anything. It understands nothing: plain questions come back behind a mark, and
 a question with a JSON schema is answered with the smallest reasonable JSON that is valid for that schema, its strings marked where
-the schema leaves room for it. Numbers and choices cannot carry a mark; they are the first that the schema allows.
+the schema leaves room for it. Numbers and choices cannot carry a mark; they are the first that the schema allows. A tool is called where
+one has to be, with arguments made in the same way, and never otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import orjson
 
 from ..adapter import Adapter, Codec, Target, to_json
 from ..errors import LLMError, ServerFault
+from ..operations.chat import ChatPayload, Image, Message, Part, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
 from ..types import Limits, Model, Price, Provider, Reply, Request, Usage
+from .bodies import calls, data_url
 
 __all__ = ["MARK", "MODELS", "PROVIDER", "adapter", "instance"]
 
@@ -41,7 +44,10 @@ def answer(body: bytes, target: Target) -> dict[str, Any]:
     limit = asked.get("max_completion_tokens") or asked.get("max_tokens")
     form = asked.get("response_format")
     kind = form.get("type") if isinstance(form, dict) else None
-    if kind == "json_schema":
+    called = _demanded(asked.get("tools") or [], asked.get("tool_choice"))
+    if called:
+        text, finish = "", "tool_calls"
+    elif kind == "json_schema":
         wrapped = form.get("json_schema")
         schema = wrapped.get("schema", {}) if isinstance(wrapped, dict) else {}
         text, finish = _cut(orjson.dumps(instance(schema)).decode(), limit, kept=0)
@@ -53,10 +59,21 @@ def answer(body: bytes, target: Target) -> dict[str, Any]:
     return {
         "model": target.model.name,
         "text": text,
+        "calls": called,
         "finish": finish,
         "input": sum(len(_text(message).split()) for message in messages),
-        "output": len(text.split()),
+        "output": len(text.split()) + sum(len(call["function"]["arguments"].split()) for call in called),
     }
+
+
+def _demanded(tools: Sequence[Mapping[str, Any]], choice: Any) -> list[dict[str, Any]]:
+    """The call of a tool that has to be called; no call where it is left to the model."""
+    wanted = choice["function"]["name"] if isinstance(choice, dict) else None
+    fitting = [tool["function"] for tool in tools if choice == "required" or tool["function"]["name"] == wanted]
+    return [
+        {"id": f"echo_{tool['name']}", "function": {"name": tool["name"], "arguments": orjson.dumps(instance(tool["parameters"])).decode()}}
+        for tool in fitting[:1]
+    ]
 
 
 def _plain(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -484,13 +501,58 @@ def _string(schema: Mapping[str, Any], name: str) -> str:
 
 def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     (request,) = requests
-    messages = [{"role": message.role, "content": message.content} for message in request.payload.messages]
-    return to_json({"model": target.model.name, "messages": messages, **request.options})
+    payload: ChatPayload = request.payload
+    messages = [turn for message in payload.messages for turn in _turns(message)]
+    body = {"model": target.model.name, "messages": messages, **request.options}
+    body.pop("logprobs", None)  # an echo is as sure of one word as of another
+    if payload.tools:
+        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in payload.tools]
+        named = payload.tool_choice not in ("", "auto", "none", "required")
+        body["tool_choice"] = {"type": "function", "function": {"name": payload.tool_choice}} if named else payload.tool_choice
+    if payload.schema is not None:
+        body["response_format"] = _form(payload.schema)
+    return to_json(body)
+
+
+def _turns(message: Message) -> list[dict[str, Any]]:
+    content = message.content
+    if isinstance(content, str):
+        return [{"role": message.role, "content": content}]
+    if message.role == "tool":
+        return [{"role": "tool", "tool_call_id": part.call.id, "content": part.content} for part in content if isinstance(part, ToolResult)]
+    asked = [
+        {"id": part.id, "function": {"name": part.name, "arguments": part.arguments}} for part in content if isinstance(part, ToolCall)
+    ]
+    shown = [_shown(part) for part in content if isinstance(part, Text | Image)]
+    return [{"role": message.role, "content": shown, **({"tool_calls": asked} if asked else {})}]
+
+
+def _shown(part: Part) -> dict[str, Any]:
+    if isinstance(part, Image):
+        return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    assert isinstance(part, Text)
+    return {"type": "text", "text": part.text}
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+
+
+def _form(schema: Schema) -> dict[str, Any]:
+    if schema.schema is None:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": schema.name, "schema": schema.schema}}
 
 
 def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:
+    (request,) = requests
     usage = Usage(input=body["input"], output=body["output"], requests=1)
-    return [Reply(value=body["text"], usage=usage, model=body["model"], finish=body["finish"])]
+    value: Any = body["text"]
+    if request.payload.tools:
+        value = Said(value, calls(body["calls"]))
+    elif request.options.get("logprobs"):
+        value = Scored(value)
+    return [Reply(value=value, usage=usage, model=body["model"], finish=body["finish"])]
 
 
 def _never_refused(status: int, headers: Mapping[str, str], body: bytes) -> LLMError:

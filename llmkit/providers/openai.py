@@ -70,6 +70,9 @@ def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str,
         # The vendor only promises some JSON object: which one is said in words.
         wanted = orjson.dumps(payload.schema.schema, option=orjson.OPT_SORT_KEYS).decode()
         messages.append({"role": "system", "content": f"Answer with a JSON object of this JSON schema and nothing else: {wanted}"})
+    elif payload.schema is not None and payload.schema.schema is None and not _says_json(payload):
+        # OpenAI and Groq refuse the form where no message has the word (platform.openai.com/docs/guides/structured-outputs, 2026-11-21).
+        messages.append({"role": "system", "content": "Answer with a JSON object and nothing else."})
     for message in payload.messages:
         if isinstance(message.content, str):
             messages.append({"role": message.role, "content": message.content})
@@ -84,6 +87,17 @@ def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str,
         else:
             messages.append({"role": message.role, "content": [_part(part, quirks) for part in message.content]})
     return messages
+
+
+def _says_json(payload: ChatPayload) -> bool:
+    texts = [
+        text
+        for message in payload.messages
+        for text in (
+            [message.content] if isinstance(message.content, str) else [part.text for part in message.content if isinstance(part, Text)]
+        )
+    ]
+    return any("json" in text.lower() for text in texts)
 
 
 def _assistant(parts: Sequence[Part]) -> dict[str, Any]:
@@ -179,9 +193,11 @@ def _usage(reported: Any) -> Usage:
     if not isinstance(reported, dict):
         return Usage(requests=1, unreported=1)
     details = reported.get("prompt_tokens_details")
+    details = details if isinstance(details, dict) else {}
     return Usage(
         input=tokens(reported.get("prompt_tokens")),
-        cached_input=tokens(details.get("cached_tokens")) if isinstance(details, dict) else 0,
+        cached_input=tokens(details.get("cached_tokens")),
+        cache_write=tokens(details.get("cache_write_tokens")),
         output=tokens(reported.get("completion_tokens")),
         requests=1,
     )
@@ -216,12 +232,13 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
         at = item.get("index", position) if isinstance(item, dict) else -1
         if isinstance(at, int) and 0 <= at < len(placed):
             placed[at] = item.get("embedding")
-    billed = _usage(data.get("usage")).input
+    billed = _usage(data.get("usage"))
     model = named(data)
-    parts = shares(billed, [len(request.payload) for request in requests])
+    parts = shares(billed.input, [len(request.payload) for request in requests])
     replies: list[Reply | LLMError] = []
     for number, (vector, share) in enumerate(zip(vectors(placed), parts, strict=True)):
-        usage = Usage(input=share, requests=1 if number == 0 else 0)
+        first = number == 0
+        usage = Usage(input=share, requests=int(first), unreported=billed.unreported if first else 0)
         if vector is None:
             replies.append(BadOutput("no usable vector came for this text", kind="invalid_vector", usage=usage))
         else:

@@ -51,15 +51,16 @@ def _heard(data: dict[str, Any]) -> Usage:
     reported = data.get("usage")
     reported = reported if isinstance(reported, dict) else {}
     details = reported.get("input_token_details")
-    if "input_tokens" in reported or "prompt_tokens" in reported:
+    # Mistral counts tokens as well, and bills the time (docs.mistral.ai/capabilities/audio_transcription, seen 2026-11-21).
+    seconds = _seconds(reported.get("prompt_audio_seconds") or reported.get("seconds"))
+    if not seconds and ("input_tokens" in reported or "prompt_tokens" in reported):
         return Usage(
             input=tokens(reported.get("input_tokens", reported.get("prompt_tokens"))),
             output=tokens(reported.get("output_tokens", reported.get("completion_tokens"))),
             audio_input=tokens(details.get("audio_tokens")) if isinstance(details, dict) else 0,
-            audio_seconds=_seconds(reported.get("prompt_audio_seconds")),
             requests=1,
         )
-    seconds = _seconds(reported.get("seconds") or data.get("duration"))
+    seconds = seconds or _seconds(data.get("duration"))
     return Usage(requests=1, audio_seconds=seconds, unreported=0 if seconds else 1)
 
 

@@ -28,10 +28,21 @@ from .headers import retry_after
 __all__ = ["classify_error"]
 
 _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted", "billing_not_active"}
+#: Gemini's 429 and xAI's 429 and 403 have no code for it: dyad-sh/dyad#3626, continuedev/continue#10740, Anantys-oss/koan#2412; seen
+#: 2026-11-21.
+_DEPLETED = re.compile(r"credits are depleted|used all available credits", re.I)
+#: Groq's 400s that are about the account: songquanpeng/one-api#1764, https://console.groq.com/docs/errors, seen 2026-11-21.
+_RESTRICTED, _SPEND_LIMIT = "organization_restricted", "blocked_api_access"
 _TOO_LONG = re.compile(
     r"maximum context length|reduce the length of the messages|context_length_exceeded|input token count .* exceeds", re.I
 )
-_TOKENS_PER_REQUEST = re.compile(r"max(?:imum)?(?: of)? (\d[\d,]*) tokens per request|at most \d+ requests can be in one batch", re.I)
+#: The last two are Mistral's: chroma-core/chroma#5597, aurelio-labs/semantic-router#297, seen 2026-11-21.
+_PER_REQUEST = re.compile(
+    r"max(?:imum)?(?: of)? (\d[\d,]*) tokens per request|at most \d+ requests can be in one batch"
+    r"|split into more batches|too many tokens in batch",
+    re.I,
+)
+_SPENT = re.compile(r"/ month|per day|monthly spending cap", re.I)
 
 
 def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
@@ -49,13 +60,15 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
         status = inner if isinstance(inner, int) and 400 <= inner < 600 else 0
         if not status:
             return _by_word(code + kind, said, make) or ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
-    if code in _NO_CREDIT or kind in _NO_CREDIT or status == 402:
+    if code in _NO_CREDIT or kind in _NO_CREDIT or status == 402 or (status in (403, 429) and _DEPLETED.search(said)):
         return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
     if status == 401 or "API_KEY_INVALID" in str(error.get("details", "")):
         return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
-    if status == 403:
+    if code == _SPEND_LIMIT:
+        return QuotaSpent(f"the account's spending limit is reached{told}", **make)
+    if status == 403 or code == _RESTRICTED:
         return KeyRejected(f"this key may not do this{told}", kind="forbidden", **make)
-    if status == 404:
+    if status == 404 or (status == 400 and kind == "invalid_model"):  # Mistral's word for it
         return ModelGone(f"the provider does not serve this model or address{told}", **make)
     if status in (429, 498, 529) or (status == 413 and "per minute" in said):
         return _too_fast(status, error, said, told, make)
@@ -67,7 +80,7 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
         if "unsupported value: NaN" in said:  # Ollama: the same text fails every time (ollama/ollama#14657)
             return InvalidRequest("the server cannot embed this text (its vector is not a number)", **make)
         return ServerFault(f"the server answered {status}{told}", **make)
-    cap = _TOKENS_PER_REQUEST.search(said)
+    cap = _PER_REQUEST.search(said)
     if status == 413 or code == "max_tokens_per_request" or cap:
         too_large = BatchTooLarge(f"too much for one request{told}", **make)
         too_large.limit = int(cap[1].replace(",", "")) if cap and cap[1] else None
@@ -83,7 +96,7 @@ def _too_fast(status: int, error: Mapping[str, Any], said: str, told: str, make:
         for violation in detail.get("violations") or ()
         if isinstance(violation, dict)
     )
-    if any("PerDay" in str(quota) for quota in quotas) or "/ month" in said or "per day" in said:
+    if any("PerDay" in str(quota) for quota in quotas) or _SPENT.search(said):
         return QuotaSpent(f"a daily or monthly quota is used up{told}", **make)
     if status in (413, 429) and "capacity" not in said.lower():
         return RateLimited(f"too many requests for this account{told}", **make)

@@ -331,7 +331,7 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
         return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
     if status == 401:
         return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
-    if status == 402:
+    if status == 402 or (status == 403 and "out of credit" in said):
         return _no_credit(told, make)
     if status == 403:
         return KeyRejected(f"this key may not be used from here{told}", kind="forbidden", **make)

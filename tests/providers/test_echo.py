@@ -13,7 +13,7 @@ from pydantic import AnyUrl, BaseModel, ConfigDict, Field, Json, TypeAdapter
 
 from llmkit.adapter import Target
 from llmkit.errors import ServerFault
-from llmkit.operations.chat import ChatPayload, Message
+from llmkit.operations.chat import ChatPayload, Image, Message, Text
 from llmkit.providers import echo
 from llmkit.types import Request
 
@@ -83,7 +83,7 @@ def test_the_newer_name_of_the_limit_counts_too():
 
 
 def test_parts_of_a_message_are_read_as_their_text():
-    reply = ask(("user", ({"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "data:,"}})))
+    reply = ask(("user", (Text("what is this"), Image("image/png", b"-"))))
     assert reply.value == "[echo, not a model] what is this <image_url>"
 
 
