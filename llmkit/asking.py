@@ -72,8 +72,7 @@ cache, timeout, max_attempts
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise BadInput("chat needs a prompt: the first argument is empty")
-    shown = pd.Series([images], dtype=object)
-    said = FrameAccessor(pd.DataFrame({"prompt": [prompt], "images": shown})).chat(
+    said = FrameAccessor(_frame(prompt=[prompt], images=[images])).chat(
         "{prompt}", model=model, fallback=fallback, system=system, response_format=response_format, temperature=temperature,
         max_tokens=max_tokens, seed=seed, examples=examples, images=None if images is None else "images", roots=roots, tools=tools,
         tool_choice=tool_choice, run_tools=run_tools, max_rounds=max_rounds, cache=cache, on_error="raise", show_progress=False,
@@ -113,7 +112,7 @@ def embed(
     cells = [texts] if one else list(texts) if isinstance(texts, Iterable) else [texts]
     if not all(isinstance(cell, str) and cell.strip() for cell in cells):
         raise BadInput("embed takes a text or a list of texts, none of them empty")
-    column = FrameAccessor(pd.DataFrame({"text": cells})).embed(
+    column = FrameAccessor(_frame(text=cells)).embed(
         "text", model=model, dimensions=dimensions, input_type=input_type, long_text=long_text, cache=cache, on_error="raise",
         show_progress=False, timeout=timeout,
     )  # fmt: skip
@@ -139,7 +138,7 @@ def rerank(
     """
     if isinstance(documents, str) or not isinstance(documents, Iterable):
         raise BadInput(f"rerank takes a list of documents, not one {type(documents).__name__}")
-    asked = FrameAccessor(pd.DataFrame({"document": list(documents)}))
+    asked = FrameAccessor(_frame(document=list(documents)))
     ranked: pd.DataFrame = asked.rerank(query, on="document", top_k=top_k, model=model, cache=cache, on_error="raise", timeout=timeout)
     return ranked
 
@@ -232,7 +231,7 @@ def classify(
     """
     if not isinstance(text, str) or not text.strip():
         raise BadInput("classify needs a text: the first argument is empty")
-    said = FrameAccessor(pd.DataFrame({"text": [text]})).classify(
+    said = FrameAccessor(_frame(text=[text])).classify(
         "text", labels, multi_label=multi_label, by=by, instructions=instructions, examples=examples, model=model, cache=cache,
         on_error="raise", show_progress=False, timeout=timeout,
     )  # fmt: skip
@@ -260,7 +259,7 @@ def transcribe(
     """
     if recording is None:
         raise BadInput("transcribe needs a recording: the first argument is missing")
-    said = FrameAccessor(pd.DataFrame({"recording": pd.Series([recording], dtype=object)})).transcribe(
+    said = FrameAccessor(_frame(recording=[recording])).transcribe(
         "recording", model=model, language=language, prompt=prompt, roots=roots, cache=cache, on_error="raise", show_progress=False,
         timeout=timeout,
     )  # fmt: skip
@@ -294,8 +293,13 @@ def speak(
     """
     if not isinstance(text, str) or not text.strip():
         raise BadInput("speak needs a text: the first argument is empty")
-    said = FrameAccessor(pd.DataFrame({"text": [text]})).speak(
+    said = FrameAccessor(_frame(text=[text])).speak(
         "text", voice=voice, format=format, folder=folder, instructions=instructions, speed=speed, model=model, cache=cache,
         on_error="raise", show_progress=False, timeout=timeout,
     )  # fmt: skip
     return said.iloc[0]
+
+
+def _frame(**columns: list[Any]) -> pd.DataFrame:
+    """A frame of these cells as they are: half a character, which a text may hold, is no string to Arrow."""
+    return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()})

@@ -154,7 +154,7 @@ def client(
     is_async : bool
         The client's methods are awaited, on the caller's event loop.
     mode : str, optional
-        How the answer is brought into shape: one of ``llmkit.modes_of(provider)``.
+        How the answer is brought into shape: one of those that ``docs/providers.md`` names for the vendor.
     api_key : str or callable, optional
         Instead of the key that is found. A function is called once, when the client is made.
 

@@ -16,6 +16,8 @@ The branch an error stands on *is* the policy: the retry layer has one ``except`
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 __all__ = [
@@ -258,6 +260,16 @@ class Cancelled(LLMError):
     """The row was not sent because the run was stopped."""
 
     code = "cancelled"
+
+
+def all_failed(errors: Sequence[LLMError]) -> LLMError:
+    """One error for several models of which none answered: of the last one's kind, and saying what became of each."""
+    if len(errors) == 1:
+        return errors[0]
+    made = copy(errors[-1])
+    made.message = f"all {len(errors)} models failed: {'; '.join(map(str, errors))}"
+    made.args = (made.message,)
+    return made
 
 
 _KEY_LIKE = re.compile(r"(?i)\b(?:sk|pk|gsk|xai|key|al|pa|co|r8|hf|AIza)[-_][^\s'\"<>,;]{6,}|bearer\s+\S+|AIza\S{10,}")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .asking import chat, embed, rerank
 from .catalogue import BUILT_IN
-from .errors import BadInput, BadOutput, ConfigError, LLMError, Truncated
+from .errors import BadInput, BadOutput, ConfigError, KeyRejected, LLMError, OutOfCredit, Truncated
 from .frames.catalogue_tables import models_table, providers_table, servers_table, ways_table
 from .run import Run
 from .session import default
@@ -152,8 +152,11 @@ def connect(model: Any = None, *, operation: str = "chat", choose_randomly: bool
     if model is None and not (choose_randomly or test):
         model = picker.best(operation)
     targets = picker.pick(model, operation, choose_randomly)
-    reasons = []
+    reasons: list[str] = []
+    refused: set[str] = set()
     for target in targets:
+        if target.provider.name in refused:
+            continue
         try:
             if test:
                 _TRIALS[operation](target.name)
@@ -161,9 +164,11 @@ def connect(model: Any = None, *, operation: str = "chat", choose_randomly: bool
             if len(targets) == 1:
                 raise
             reasons.append(f"{target.name}: {type(error).__name__}")
+            if isinstance(error, KeyRejected | OutOfCredit):  # of the account: its other models need not be tried
+                refused.add(target.provider.name)
         else:
             return Connection(target.name, target.provider.name, target.model.name)
-    raise ConfigError(f"none of {len(targets)} models answers: {'; '.join(reasons)}")
+    raise ConfigError(f"none of {len(reasons)} models answers: {'; '.join(reasons)}")
 
 
 def _try_chat(model: str) -> None:

@@ -26,6 +26,8 @@ __all__ = ["Picker", "Way", "adapter_for"]
 _LAST_RESORT = {"embed": ("local/lexical", "sklearn"), "rerank": ("local/bm25", "bm25s")}
 #: The package that an extra brings.
 _PACKAGE = {"anthropic": "anthropic", "cohere": "cohere", "voyage": "voyageai"}
+#: What another vendor of the same model may answer in place of the first.
+_ANY_VENDOR = ("chat", "transcribe")
 #: Seconds that a port of this computer has to answer.
 _LOOK = 0.5
 
@@ -75,7 +77,22 @@ class Picker:
         named = _listed(model) + _listed(fallback)
         if not named:
             raise ConfigError("the list of models is empty")
-        return tuple(self.target(name, operation) for name in named)
+        targets = {target.name: target for name in named for target in self._ways_along(name, operation)}
+        return tuple(targets.values())
+
+    def _ways_along(self, name: Any, operation: str) -> list[Target]:
+        """The target of a name; of a canonical one that writes text one at each vendor that is ready: no outage is the model's own.
+
+        Vectors and scores of two vendors do not mix, whatever the model is called.
+        """
+        first = self.target(name, operation)
+        if operation not in _ANY_VENDOR or not isinstance(name, str) or first.name == name.strip():
+            return [first]
+        targets = {first.provider.name: first}
+        for way in self.ways_to(name, operation):
+            if way.provider.name not in targets and _installed(way.provider):
+                targets[way.provider.name] = self.addressed(way, operation)
+        return list(targets.values())
 
     def target(self, name: Any, operation: str) -> Target:
         """The one target of a name: ``"provider/model"``, or a canonical name's first way that is ready; or of a caller's client."""
@@ -103,7 +120,10 @@ class Picker:
             target = self.target(name, operation)
         except Unsupported:
             return False
-        return operation in target.model.operations if target.model.operations else _suits(target.model.name, operation)
+        if target.model.operations:
+            return operation in target.model.operations
+        # Where nobody chats, an unknown model is what it is asked to be; elsewhere its name has to say so.
+        return "chat" not in (target.provider.operations or target.adapter.codecs) or _suits(target.model.name, operation)
 
     def addressed(self, way: Way, operation: str) -> Target:
         """The target of a way, if that model does that operation there."""

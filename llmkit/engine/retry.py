@@ -16,6 +16,7 @@ from ..errors import (
     AccessError,
     BatchTooLarge,
     Busy,
+    ConfigError,
     ConnectionLost,
     ContextTooLong,
     LLMError,
@@ -23,6 +24,7 @@ from ..errors import (
     RequestError,
     TimedOut,
     Unreachable,
+    all_failed,
 )
 from ..event_loop import Clock, sleep
 from ..types import Limits, Policy, Reply, Request, Usage
@@ -100,11 +102,11 @@ async def serve(batch: Sequence[Ticket], line: Line) -> None:
     parts = [batch]
     while parts:
         part = parts.pop()
-        last: tuple[LLMError, Target] | None = None
+        failed: list[LLMError] = []
         for target in line.route:
             shut = line.shut(target)
             if shut is not None:
-                last = last or (shut, target)
+                failed.append(shut)
                 continue
             try:
                 answer = await _ask(part, target, line)
@@ -114,27 +116,28 @@ async def serve(batch: Sequence[Ticket], line: Line) -> None:
                         line.too_large(part, target, error)
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
-                    last = None
+                    failed = []
                     break
-                last = (error, target)
                 if isinstance(error, ContextTooLong):
+                    failed.append(error)
                     continue  # the next model of the route may have the room
+                failed = [error]  # of the row: another model's trouble is no part of it
                 break
-            except AccessError as error:
+            except (AccessError, ConfigError) as error:  # a fallback may lack what the first choice has
                 line.close_target(target, error)
-                last = (error, target)
+                failed.append(error)
             except (Busy, Unreachable) as error:
-                last = (error, target)
+                failed.append(error)
             else:
                 if line.reads:
                     going_on = await line.follow(part, answer, target)
                     parts += [[ticket] for ticket in going_on]
                 else:
                     line.settle(part, answer, target)
-                last = None
+                failed = []
                 break
-        if last is not None:
-            line.fail(part, *last)
+        if failed:
+            line.fail(part, all_failed(failed), target)
 
 
 async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:

@@ -18,12 +18,14 @@ from typing import Any
 
 from ..adapter import Target
 from ..errors import (
+    BadOutput,
     BatchTooLarge,
     BudgetReached,
     Cancelled,
     ContextTooLong,
     LLMError,
     RequestError,
+    all_failed,
 )
 from ..event_loop import off_loop
 from ..outcomes import CACHE, LIVE, PENDING
@@ -121,6 +123,7 @@ class Line:
         self._counts_money = self.policy.max_cost is not None or len({target.model.price for target in self.route}) > 1
         self._spent = 0.0
         self._reserved = 0.0
+        self._reservations = 0
         self._journal = 0
         self._prefixes = [prefix(plan.operation, target) for target in self.route]
 
@@ -348,7 +351,7 @@ class Line:
         _without_frames(error)
         self._shut.setdefault(self.route.index(target), error)
         if len(self._shut) == len(self.route):
-            self._stop(error)
+            self._stop(all_failed([self._shut[position] for position in range(len(self.route))]))
 
     def _stop(self, error: LLMError) -> None:
         """Send nothing more; what is stored is still taken."""
@@ -378,7 +381,7 @@ class Line:
         if most is None:
             return 0.0
         while self._spent + self._reserved + (amount := self._dearest(batch, target)) > most:
-            if self._reserved <= 0 or self.outcomes.stopped is not None:
+            if not self._reservations or self.outcomes.stopped is not None:
                 advice = "" if "max_tokens" in batch[0].request.options else "; with max_tokens set it is less"
                 raise BudgetReached(
                     f"max_cost=${most:g} is reached: ${self._spent:.4f} is spent, and the next request may cost ${amount:.4f}{advice}"
@@ -386,6 +389,7 @@ class Line:
             self._returned.clear()
             await self._returned.wait()
         self._reserved += amount
+        self._reservations += 1
         return amount
 
     def _dearest(self, batch: Sequence[Ticket], target: Target) -> float:
@@ -408,7 +412,11 @@ class Line:
         return (beside if price.input is None and not beside.plain else beside + Usage(tokens, 0, answer)).cost(price)
 
     def unreserve(self, amount: float) -> None:
-        self._reserved = max(0.0, self._reserved - amount)
+        if self.policy.max_cost is None:
+            return
+        # Counted, too: sums of unequal amounts leave a crumb behind, and whoever waits for it to go waits for ever.
+        self._reservations -= 1
+        self._reserved = self._reserved - amount if self._reservations else 0.0
         self._returned.set()
 
     async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer:
@@ -474,7 +482,13 @@ class Line:
     def hold(self, ticket: Ticket, reply: Reply, source: int, seconds: float, position: int) -> None:
         """A reply that is stored becomes the outcome of its task."""
         if self.plan.operation.hold is not None:
-            reply = replace(reply, value=self.plan.operation.hold(reply.value, ticket.key))
+            try:
+                reply = replace(reply, value=self.plan.operation.hold(reply.value, ticket.key))
+            except OSError as error:
+                # The answer itself is stored: the same call again, with room on the disk, costs nothing.
+                lost = BadOutput(f"its file could not be written ({error.strerror or type(error).__name__})", kind="disk")
+                self.outcomes.fail(ticket.number, lost, ticket.attempts, seconds, position)
+                return
         self.outcomes.settle(ticket.number, reply, source, ticket.attempts, seconds, position)
 
     def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None:

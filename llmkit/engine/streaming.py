@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,11 +24,15 @@ from ..errors import (
     TimedOut,
     Truncated,
     Unreachable,
+    all_failed,
 )
 from ..event_loop import sleep
 from ..types import Operation, Policy, Request, Usage
 from .engine import Engine, key_of, prefix
 from .exchange import answered, refusal, signed
+
+if TYPE_CHECKING:
+    from .transport import Response
 
 __all__ = ["Events", "Told", "Wish", "stream"]
 
@@ -75,43 +79,55 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: The line that is not at its end: pieces, so that a megabyte in one line is put together once.
+        self._rest: list[bytes] = []
         self._event = ""
         self._data: list[bytes] = []
+        self._size = 0
+        self._begun = False
 
     def feed(self, piece: bytes) -> list[tuple[str, bytes]]:
         """(name, data) of every event that is whole with this piece."""
         found: list[tuple[str, bytes]] = []
-        buffer = self._rest + piece
+        half = bool(self._rest) and self._rest[-1].endswith(b"\r")
+        self._rest.append(piece)
+        if half or b"\n" in piece or b"\r" in piece:
+            self._lines(found)
+        if self._size + sum(map(len, self._rest)) > MAX_EVENT:
+            raise ServerFault(f"an event grew beyond {MAX_EVENT // 2**20} MiB", kind="bad_response")
+        return found
+
+    def _lines(self, found: list[tuple[str, bytes]]) -> None:
+        buffer = b"".join(self._rest)
         # A CR at the very end may be half of a CRLF.
         held = b"\r" if buffer.endswith(b"\r") else b""
         if held:
             buffer = buffer[:-1]
         lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = lines.pop() + held
-        if len(self._rest) + sum(map(len, self._data)) > MAX_EVENT:
-            raise ServerFault(f"an event grew beyond {MAX_EVENT // 2**20} MiB", kind="bad_response")
+        self._rest = [lines.pop() + held]
         for line in lines:
             self._line(line, found)
-        return found
 
     def end(self) -> list[tuple[str, bytes]]:
         """What the last bytes amount to: some servers leave out the empty line after the last event."""
         found: list[tuple[str, bytes]] = []
-        self._line(self._rest.rstrip(b"\r"), found)
+        self._line(b"".join(self._rest).rstrip(b"\r"), found)
         self._line(b"", found)
         return found
 
     def _line(self, line: bytes, found: list[tuple[str, bytes]]) -> None:
+        if not self._begun:
+            line, self._begun = line.removeprefix(b"\xef\xbb\xbf"), True
         if not line:
             if self._data:
                 found.append((self._event, b"\n".join(self._data)))
-            self._event, self._data = "", []
+            self._event, self._data, self._size = "", [], 0
             return
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            self._size += len(value) + 1
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
 
@@ -166,24 +182,23 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
 
 async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     policy = wish.policy
-    first: LLMError | None = None
-    last: LLMError | None = None
+    failed: list[LLMError] = []
     for target in wish.route:
-        failures, slow_since = 0, None
+        failures, slow_since, again = 0, None, False
         while True:
             try:
-                async with aclosing(_attempt(engine, target, wish, told)) as pieces:
+                async with aclosing(_attempt(engine, target, wish, told, again)) as pieces:
                     async for piece in pieces:
                         yield piece
                 return
             except LLMError as error:
                 # What was said cannot be taken back, and another model would say it anew.
                 if told.text or (isinstance(error, RequestError) and not isinstance(error, ContextTooLong)):
-                    raise error from first
-                first, last = first or error, error
+                    raise error from next(iter(failed), None)
+                refused = error
                 if not isinstance(error, Busy | Unreachable) or not error.again:
                     break
-                now = engine.clock.now()
+                now, again = engine.clock.now(), True
                 slow_since = now if slow_since is None else slow_since
                 failures += not isinstance(error, Busy) or isinstance(error, Overloaded)
                 # With another model at hand nobody is kept waiting for a busy one.
@@ -193,15 +208,15 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGener
                 if isinstance(error, Unreachable):
                     wait = min(policy.backoff_max, policy.backoff * 2.0 ** (failures - 1)) * random.random()
                     await sleep(engine.clock, max(wait, error.retry_after or 0.0))
-    assert last is not None
-    raise last from (first if first is not last else None)
+        failed.append(refused)
+    raise all_failed(failed) from (failed[0] if len(failed) > 1 else None)
 
 
-async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told) -> AsyncGenerator[str]:
+async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again: bool) -> AsyncGenerator[str]:
     account, request = engine.account(target), wish.request
     body = target.codec.encode((request,), target)
     tokens = len(body) * account.tokens_per_byte + (account.output or 256.0)
-    permit = await account.limiter.acquire(tokens)
+    permit = await account.limiter.acquire(tokens, first=again)
     usage, began = Usage(), engine.clock.now()
     told.target, told.finish = target.name, None
     told.attempts += 1
@@ -256,26 +271,38 @@ async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> As
         return
     assert codec.streamed is not None and codec.delta is not None
     streamed = orjson.dumps({**orjson.loads(body), **codec.streamed(target)})
-    template = await engine.template(target)
-    async with engine.transport.open(template, streamed, wish.policy.timeout, wish.idle) as (response, chunks):
-        limits = adapter.read_limits(response.headers)
-        if limits is not None:
-            engine.account(target).limiter.learn(limits)
-        if response.status != 200:
-            raise refusal(target, response)
-        if "json" in response.headers.get("content-type", ""):  # a server that does not stream answers whole, or refuses so
-            whole = b"".join([chunk async for chunk in chunks])
-            (reply,) = answered(codec, whole, [wish.request])
-            if isinstance(reply, LLMError):
-                raise reply
-            yield reply.value, reply.usage, reply.finish or "stop"
+    for anew in (False, True):
+        template = await engine.template(target, anew)
+        async with engine.transport.open(template, streamed, wish.policy.timeout, wish.idle) as (response, chunks):
+            if response.status == 401 and not anew and target.secret is not None and target.secret.rotates:
+                continue
+            limits = adapter.read_limits(response.headers)
+            if limits is not None:
+                engine.account(target).limiter.learn(limits)
+            if response.status != 200:
+                raise refusal(target, response)
+            async with aclosing(_said(codec, wish.request, response, chunks)) as pieces:
+                async for piece in pieces:
+                    yield piece
             return
-        events = Events()
-        async for chunk in chunks:
-            for event, data in events.feed(chunk):
-                yield _read(codec, event, data)
-        for event, data in events.end():
+
+
+async def _said(
+    codec: Codec, request: Request, response: Response, chunks: AsyncIterator[bytes]
+) -> AsyncGenerator[tuple[str, Usage | None, str | None]]:
+    if "json" in response.headers.get("content-type", ""):  # a server that does not stream answers whole, or refuses so
+        whole = b"".join([chunk async for chunk in chunks])
+        (reply,) = answered(codec, whole, [request])
+        if isinstance(reply, LLMError):
+            raise reply
+        yield reply.value, reply.usage, reply.finish or "stop"
+        return
+    events = Events()
+    async for chunk in chunks:
+        for event, data in events.feed(chunk):
             yield _read(codec, event, data)
+    for event, data in events.end():
+        yield _read(codec, event, data)
 
 
 def _read(codec: Codec, event: str, data: bytes) -> tuple[str, Usage | None, str | None]:

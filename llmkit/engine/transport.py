@@ -30,6 +30,10 @@ MAX_BODY = 64 * 1024 * 1024
 
 _PIECE = 256 * 1024
 
+#: Seconds within which a closed connection was stale: the server had closed it while it lay idle in the pool (uvicorn: after 5 s). That is
+#: nobody's failed attempt; a fresh connection gets one chance.
+_STALE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -83,9 +87,7 @@ class Transport:
             try:
                 return await self._exchange(session, address, body, limit)
             except aiohttp.ServerDisconnectedError:
-                # At once: the server had closed an idle connection that the pool still held (uvicorn does so after 5 s). That is
-                # nobody's failed attempt; a fresh connection gets one chance.
-                if time.monotonic() - began > 0.5:
+                if time.monotonic() - began > _STALE:
                     raise
                 return await self._exchange(session, address, body, limit)
         except TimeoutError:
@@ -122,10 +124,15 @@ class Transport:
         session = self._session or self._open()
         address = self._address(template)
         limit = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 20.0), sock_read=idle)
+        began = time.monotonic()
         try:
-            async with session.post(
-                address.url, data=body, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
-            ) as answer:
+            try:
+                answer = await self._send(session, address, body, limit)
+            except aiohttp.ServerDisconnectedError:
+                if time.monotonic() - began > _STALE:
+                    raise
+                answer = await self._send(session, address, body, limit)
+            async with answer:
                 refused = answer.status != 200
                 response = Response(answer.status, answer.headers, await self._read(answer) if refused else b"")
                 yield response, self._unpacked(answer)
@@ -147,12 +154,16 @@ class Transport:
                     yield plain
 
     async def _exchange(self, session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout) -> Response:
+        async with await self._send(session, address, body, limit) as answer:
+            return Response(answer.status, answer.headers, await self._read(answer))
+
+    @staticmethod
+    async def _send(session: aiohttp.ClientSession, address: _Address, body: bytes, limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         # aiohttp warns of bytes beyond a megabyte that are handed over at once; as a file they are sent in pieces.
         data: bytes | io.BytesIO = body if len(body) <= 2**20 else io.BytesIO(body)
-        async with session.post(
+        return await session.post(
             address.url, data=data, headers=address.headers, timeout=limit, allow_redirects=False, proxy=address.proxy
-        ) as answer:
-            return Response(answer.status, answer.headers, await self._read(answer))
+        )
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         packing = answer.headers.get("Content-Encoding", "").lower()

@@ -19,12 +19,14 @@ __all__ = [
     "columns",
     "described",
     "examples",
+    "heeded",
     "input_type",
     "limit",
     "long_text",
     "megabytes",
     "options",
     "policy",
+    "rounds",
     "rows",
     "schema",
     "speed",
@@ -92,6 +94,13 @@ def rows(name: str, value: Any, least: int) -> int | None:
     if value is not None and (not _is_whole(value) or value < least):
         raise ConfigError(f"{name} is a number of rows, at least {least}, not {value!r}")
     return None if value is None else int(value)
+
+
+def rounds(given: Any) -> int:
+    """How often the calls of one row are carried out at the most."""
+    if not _is_whole(given) or given < 1:
+        raise ConfigError(f"max_rounds is a whole number of at least 1, not {given!r}")
+    return int(given)
 
 
 def limit(given: Any) -> int | None:
@@ -170,6 +179,18 @@ def by(given: Any) -> Any:
     if given not in ("auto", "chat", "embedding", "classifier"):
         raise ConfigError(f'by is "auto", "chat", "embedding" or "classifier", not {given!r}')
     return given
+
+
+def heeded(by: str, *, multi_label: bool, instructions: Any, examples: Any, options: Mapping[str, Any]) -> None:
+    """Refuse what a way to classify would pass over in silence."""
+    if by == "chat":
+        return
+    if multi_label:
+        raise BadInput("several labels a row need a chat model: the nearest label, or a classifier's, is always one")
+    if instructions:
+        raise BadInput("instructions are for a chat model; describe the labels instead")
+    if by == "embedding" and (examples or options):
+        raise BadInput(f"{'examples' if examples else next(iter(options))} cannot be heeded by vectors; leave it out, or name a chat model")
 
 
 def input_type(given: Any) -> dict[str, Any]:

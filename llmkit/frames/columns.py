@@ -222,14 +222,15 @@ def _jsonable(value: Any) -> Any:
 
 def factorized(texts: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[Any]]:
     """For each row the place of its text among the different ones; -1 where it is missing."""
-    if pd.api.types.is_object_dtype(texts.dtype):
-        texts = texts.map(lambda cell: cell if isinstance(cell, str) else _hashable(cell))
-    codes, different = pd.factorize(texts)
-    return codes, list(different)
-
-
-def _hashable(cell: Any) -> Any:
-    return as_text(cell)
+    if not pd.api.types.is_object_dtype(texts.dtype):
+        codes, different = pd.factorize(texts)
+        return codes, list(different)
+    # As objects: half a character, which a cell may hold, is no string to Arrow.
+    cells = np.empty(len(texts), dtype=object)
+    for row, cell in enumerate(texts):
+        cells[row] = cell if isinstance(cell, str) else as_text(cell)
+    codes, found = pd.factorize(cells)
+    return codes, list(found)
 
 
 # ------------------------------------------------------------------------------------------------------------ outcomes to columns

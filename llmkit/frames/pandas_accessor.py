@@ -194,7 +194,7 @@ class FrameAccessor(Accessor):
         if tools is not None:
             from ..operations.tools import with_tools  # pydantic takes as long to import as all of llmkit
 
-            rounds = checked.rows("max_rounds", max_rounds, 1) if run_tools else None
+            rounds = checked.rounds(max_rounds) if run_tools else None
             asks, told = with_tools(tools, tool_choice, rounds)
             operation = replace(asks, draw=operation.draw, weigh=operation.weigh)
             arguments |= told
@@ -210,6 +210,7 @@ class FrameAccessor(Accessor):
         rules = FileRules.of(roots, checked.megabytes(max_file_mb))
         cells = one_column(self._frame, column).dropna()
         first = cells.iloc[0] if len(cells) else None
+        first = first[0] if isinstance(first, list | tuple) and first else first
         if isinstance(first, str | Path) and "://" not in str(first)[:16] and not str(first).startswith("data:"):
             try:
                 rules.check(Path(first))
@@ -374,7 +375,7 @@ class FrameAccessor(Accessor):
         texts = one_column(self._frame, on).iloc[: checked.limit(limit)]
         FrameTable(texts.to_frame(on)).check([on])
         codes, different = factorized(texts)
-        table = FrameTable(pd.DataFrame({on: different}))
+        table = FrameTable(pd.DataFrame({on: pd.Series(different, dtype=object)}))
         return self._run(RERANK, table, {"query": query, "on": on}, Ranked(self._frame, codes, top_k), how)
 
     def search(
@@ -441,7 +442,7 @@ class FrameAccessor(Accessor):
             )
         how = How(model, None, Policy(cache=checked.cache(cache), on_error="raise", timeout=timeout), dry_run, False, wait)
         options = checked.options(dimensions=self._asked_dimensions(model, matrix.shape[1])) | {"input_type": "query"}
-        asked = FrameTable(pd.DataFrame({"query": [query]}))
+        asked = FrameTable(pd.DataFrame({"query": pd.Series([query], dtype=object)}))
         return self._run(EMBED, asked, {"on": "query", "options": options}, Found(self._frame, on, matrix, best), how)
 
     def _asked_dimensions(self, model: Any, width: int) -> int | None:
@@ -540,9 +541,9 @@ max_concurrency
         names, index = list(described), self._frame.index
         arguments = {"on": on, "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed)}
         chosen, how = self._way_to_classify(checked.by(by), how, bool(len(table)))
+        if len(table):
+            checked.heeded(chosen, multi_label=multi_label, instructions=instructions, examples=shown, options=arguments["options"])
         if chosen == "embedding":
-            if multi_label:
-                raise BadInput("several labels a row need a chat model: the nearest label is always one")
             nearest = Nearest(index, names, detail)
             nearest.session = self._session
             if not dry_run and not texts.isna().all():  # with nothing to compare them with, the labels are not sent either
@@ -560,17 +561,24 @@ max_concurrency
     def _way_to_classify(self, by: By, how: How, rows: bool) -> tuple[By, How]:
         """How to classify with this model; where none is named, by the session's chat model if there is one."""
         session = self._session
-        if by != "auto" or not rows:
-            return ("embedding" if by == "auto" else by), how
+        if by != "auto":
+            return by, how
         if how.model is None:
+            if not rows:
+                return "chat", how
             try:
                 return "chat", replace(how, model=session.chosen("chat")[0])
             except ConfigError:
                 return "embedding", replace(how, model=session.chosen("embed")[0])
         first = how.model[0] if isinstance(how.model, list) and how.model else how.model
-        for way, operation in (("classifier", "classify"), ("chat", "chat"), ("embedding", "embed")):
-            if session.suits(first, operation):
-                return way, how  # type: ignore[return-value]
+        try:
+            for way, operation in (("classifier", "classify"), ("chat", "chat"), ("embedding", "embed")):
+                if session.suits(first, operation):
+                    return way, how  # type: ignore[return-value]
+        except ConfigError:
+            if rows:
+                raise
+            return "chat", how  # nobody is asked, so no key is needed
         raise Unsupported(f"{first} can neither chat nor embed, so it cannot classify")
 
     def transcribe(
@@ -720,7 +728,8 @@ max_concurrency
         if folder is not None:
             place = Path(folder).expanduser()
             try:
-                place.mkdir(parents=True, exist_ok=True)
+                if not dry_run:
+                    place.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise BadInput(f"folder {str(place)!r} cannot be made ({error.strerror})") from None
             operation = speak_into(place, FORMATS[format])

@@ -105,7 +105,7 @@ def picture_bytes(cell: Any, rules: FileRules) -> bytes:
     return _bytes_behind(cell, rules, "picture")
 
 
-_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def sound_bytes(cell: Any, rules: FileRules) -> bytes:

@@ -42,10 +42,10 @@ class Function:
         elif isinstance(given, type) and issubclass(given, BaseModel):
             self.tool = Tool(given.__name__, inspect.cleandoc(given.__doc__ or ""), _plain(given.model_json_schema()))
         elif callable(given):
-            self._function, self._arguments = given, _arguments_of(given)
             name = getattr(given, "__name__", "")
             if not name.isidentifier():
                 raise BadInput("a tool is a function with a name; wrap a lambda or a partial in a def")
+            self._function, self._arguments = given, _arguments_of(given, name)
             about = inspect.cleandoc(given.__doc__ or "").partition("\n\n")[0]
             self.tool = Tool(name, about, _plain(self._arguments.model_json_schema()))
         else:
@@ -100,8 +100,7 @@ def _from_schema(given: Mapping[str, Any]) -> Tool:
     return Tool(inner["name"], str(inner.get("description") or ""), dict(schema))
 
 
-def _arguments_of(function: Callable[..., Any]) -> type[BaseModel]:
-    name = getattr(function, "__name__", "tool")
+def _arguments_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:

@@ -50,7 +50,8 @@ _HEARD, _WRITTEN = 10, 8
 
 
 def _most(request: Request, price: Price) -> Usage:
-    seconds = seconds_at_most(request.payload.data)
+    # Vendors bill whole seconds, Groq ten at the least (console.groq.com/docs/speech-to-text, seen 2026-11-21).
+    seconds = max(10.0, float(math.ceil(seconds_at_most(request.payload.data))))
     if price.audio_minute is not None:
         return Usage(audio_seconds=seconds)
     heard = math.ceil(_HEARD * seconds)

@@ -508,3 +508,14 @@ def test_an_interrupted_run_leaves_no_warning_and_no_request_behind(server: Loop
     assert run.stopped.kind == "cancelled"
     assert len(run.errors()) == 100
     assert os.getpid()
+
+
+def test_a_budget_of_unequal_rows_ends_the_run_and_hangs_nobody(lab: Loopback) -> None:
+    llmkit.catalogue.merge({"models": [{"provider": "lab", "name": "test-chat", "price": {"input": 0.1, "output": 0.7}}]})
+    df = pd.DataFrame({"text": [f"{number} " + "x" * (7 * number % 97 * 13) for number in range(400)]})
+    with pytest.warns(UserWarning, match="max_cost"):
+        df.llm.chat("{text} of {text}", model="lab/test-chat", max_tokens=30, max_cost=0.004, show_progress=False)
+    run = llmkit.last()
+    assert run.done
+    assert run.cost is not None
+    assert 0 < run.cost <= 0.004
