@@ -591,5 +591,5 @@ def test_the_text_of_a_said_answer_is_the_servers(lab: Loopback) -> None:
 
 
 def test_a_prompt_of_more_than_a_megabyte_is_streamed_as_well(lab: Loopback) -> None:
-    prompt = "word " * 300_000
-    assert "".join(llmkit.stream(prompt, model="lab/test-chat")).startswith("answer to: word word")
+    lab.answer = lambda body: "read it all"
+    assert "".join(llmkit.stream("word " * 300_000, model="lab/test-chat")) == "read it all"

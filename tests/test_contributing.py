@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,19 @@ TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text("utf-
 FILE, *_ = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-def shipped_with(row: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The catalogue as it would be with this row in providers.toml."""
-    from llmkit.catalogue import lookup
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The catalogue as it is with this row in providers.toml."""
+    shipped = files("llmkit.catalogue").joinpath("providers.toml").read_text("utf-8")
+    known = llmkit.catalogue.default
+    with monkeypatch.context() as changed:
+        changed.setitem(known.__dict__, "_toml", tomllib.loads(f"{shipped}\n{ROW}"))
+        known._reread()
+        yield
+    known._reread()
 
-    shipped = Path(lookup.__file__).with_name("providers.toml").read_text("utf-8")
-    changed = tmp_path / "providers.toml"
-    changed.write_text(f"{shipped}\n{row}", "utf-8")
-    known = tomllib.loads(changed.read_text("utf-8"))
-    monkeypatch.setattr(llmkit.catalogue, "default", llmkit.catalogue.default)
-    monkeypatch.setitem(llmkit.catalogue.default.__dict__, "_toml", known)
-    llmkit.catalogue.default.__dict__.pop("_shipped_providers", None)
 
-
-def test_a_vendor_that_speaks_openais_format_is_one_row(
-    server: Loopback, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    request.addfinalizer(lambda: llmkit.catalogue.default.__dict__.pop("_shipped_providers", None))
-    shipped_with(ROW, monkeypatch, tmp_path)
+def test_a_vendor_that_speaks_openais_format_is_one_row(acme: None, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACME_API_KEY", "acme-key-not-real")
     monkeypatch.setenv("ACME_BASE_URL", server.compat_url_of("acme"))
     df = pd.DataFrame({"text": ["first", "second"]})

@@ -28,16 +28,30 @@ def test_import_loads_no_sdk_no_widgets_no_dask_and_no_http_client(tmp_path: Pat
     assert modules_after("import llmkit", tmp_path) & HEAVY == set()
 
 
-def test_the_first_call_loads_its_vendors_sdk_and_no_other(tmp_path: Path) -> None:
+SDKS = {"openai", "anthropic", "cohere", "voyageai", "mistralai", "groq", "google.genai", "instructor"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "protocol", "sdk"),
+    [
+        ("openai", "openai", "openai"),
+        ("anthropic", "anthropic", "anthropic"),
+        ("cohere", "cohere", "cohere"),
+        ("voyage", "voyage", "voyageai"),
+    ],
+)
+def test_the_first_call_loads_its_vendors_sdk_and_no_other(tmp_path: Path, vendor: str, protocol: str, sdk: str) -> None:
+    pytest.importorskip(sdk)
     with Loopback() as server:
+        ask = "embed('text', " if vendor == "voyage" else "chat('Say {text}', "
         code = (
             "import pandas as pd, llmkit\n"
-            f"llmkit.add_provider('lab', {server.url!r})\n"
-            "pd.DataFrame({'text': ['a']}).llm.chat('Say {text}', model='lab/test-chat', show_progress=False)"
+            f"llmkit.add_provider('lab', {server.url_of(vendor)!r}, 'key-not-real', {protocol!r})\n"
+            f"pd.DataFrame({{'text': ['a']}}).llm.{ask}model='lab/test', show_progress=False)"
         )
         loaded = modules_after(code, tmp_path)
-    assert "openai" in loaded
-    assert loaded & {"anthropic", "cohere", "voyageai", "instructor", "ipywidgets", "dask", "sklearn"} == set()
+    assert sdk in loaded
+    assert loaded & (SDKS | {"ipywidgets", "dask", "sklearn"}) == {sdk}
 
 
 def test_nothing_is_public_that_the_front_door_does_not_name() -> None:

@@ -45,7 +45,7 @@ def outcome(function):
             told = traceback.TracebackException.from_exception(error, capture_locals=True, compact=chain)
             # Not the caller's own frames, nor the front door's, whose arguments are his: what he keeps in variables is his affair.
             told.stack = traceback.StackSummary.from_list(
-                [one for one in told.stack if one.filename != "<string>" and not one.filename.endswith("front.py")]
+                [one for one in told.stack if one.filename != "<string>" and not one.filename.endswith(("front.py", "asking.py"))]
             )
             write("tracebacks", "".join(told.format()))
         return None

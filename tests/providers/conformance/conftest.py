@@ -27,7 +27,7 @@ class Hurried:
         return asyncio.get_running_loop().call_soon(callback)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _loopback() -> Iterator[Loopback]:
     with Loopback() as loopback:
         yield loopback
