@@ -15,7 +15,7 @@ from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachab
 from .outcomes import CACHE, FAILED, LIVE, MISSING, Outcomes
 from .types import Outcome, Price, Progress, Usage
 
-__all__ = ["Run", "Shape"]
+__all__ = ["Run", "Shape", "to_the_caller"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -159,14 +159,14 @@ class Run(Generic[T]):
             warnings.warn(
                 f"llmkit: no row got an answer ({', '.join(f'{count} x {kind}' for kind, count in kinds.most_common(3))}), e.g. {example}. "
                 "See llmkit.last().errors()",
-                stacklevel=3,
+                stacklevel=to_the_caller(),
             )
         if isinstance(stopped, BudgetReached):
-            warnings.warn(f"{stopped}. {self._kept()}", stacklevel=3)
+            warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
         if self.owed:
             warnings.warn(
                 f"{self.owed} answers are in memory only: another process holds the cache file. They are written as soon as it lets go.",
-                stacklevel=3,
+                stacklevel=to_the_caller(),
             )
         return self._shape.result(self)
 
@@ -280,6 +280,14 @@ class Run(Generic[T]):
         said = f"{self.operation} with {' > '.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
         parts = [said, f"{p.errors:,} errors", f"{p.stored:,} stored", f"{p.tokens:,} tokens", cost, f"{rate:,.0f} rows/s"]
         return ", ".join(parts)
+
+
+def to_the_caller() -> int:
+    """The stack level of the first frame outside this package: a warning points at the user's own line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class _Bar:

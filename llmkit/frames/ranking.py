@@ -13,7 +13,7 @@ import pandas as pd
 from ..adapter import Target
 from ..errors import BadInput
 from ..operations.rerank import MOST_DOCUMENTS
-from ..run import Run
+from ..run import Run, to_the_caller
 from .columns import ColumnShape
 
 __all__ = ["Found", "Ranked", "best_rows", "normalised", "scored"]
@@ -55,7 +55,7 @@ class Ranked(ColumnShape):
         if unscored > 0 and run.done and run.outcomes.done:
             blank = sum(1 for task in run.outcomes.task_of_row.tolist() if task < 0)
             if unscored > blank:
-                warnings.warn(f"the reranker left {unscored - blank} documents without a score; they stand last", stacklevel=4)
+                warnings.warn(f"the reranker left {unscored - blank} documents unscored; they stand last", stacklevel=to_the_caller())
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self._top_k]
         return scored(self._frame, order, scores[order])
 

@@ -1024,3 +1024,12 @@ def test_a_series_can_use_a_session_of_its_own(lab: Loopback, tmp_path: Path) ->
 def test_the_methods_are_what_completion_offers() -> None:
     assert dir(frame("a").llm) == ["apply", "chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
     assert dir(pd.Series(["a"]).llm) == ["chat", "classify", "embed", "matrix", "rerank", "speak", "transcribe", "using"]
+
+
+def test_a_warning_points_at_the_line_that_made_the_call(lab: Loopback) -> None:
+    lab.fault(None, Status(400, {"error": {"message": "no"}}), times=float("inf"))
+    with pytest.warns(UserWarning, match="no row got an answer") as told:
+        frame("a").llm.chat("Say {text}", **CHAT)
+    with pytest.warns(UserWarning, match="no row got an answer") as told_of_series:
+        frame("a")["text"].llm.chat("Say it", **CHAT)
+    assert {warning.filename for warning in (*told, *told_of_series)} == {__file__}
