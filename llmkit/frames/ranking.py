@@ -55,7 +55,8 @@ class Ranked(ColumnShape):
         if unscored > 0 and run.done and run.outcomes.done:
             blank = sum(1 for task in run.outcomes.task_of_row.tolist() if task < 0)
             if unscored > blank:
-                warnings.warn(f"the reranker left {unscored - blank} documents unscored; they stand last", stacklevel=to_the_caller())
+                left = f"the reranker left {unscored - blank} documents without a score; they stand last"
+                warnings.warn(left, stacklevel=to_the_caller())
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[: self._top_k]
         return scored(self._frame, order, scores[order])
 

@@ -15,21 +15,14 @@ from pybase64 import b64encode
 
 from ..adapter import Adapter, Codec, Delta, RequestTemplate, Target, to_json, whole
 from ..errors import (
-    AccessError,
     BadOutput,
     ContentBlocked,
     ContextTooLong,
     InvalidRequest,
-    KeyRejected,
     LLMError,
     MissingExtra,
-    ModelGone,
-    OutOfCredit,
-    Overloaded,
     QuotaSpent,
-    RateLimited,
     ServerFault,
-    TimedOut,
     Truncated,
     one_line,
 )
@@ -38,6 +31,7 @@ from ..types import Limits, Reply, Request, Usage
 from . import stainless
 from .bodies import facts, named, parse, tokens
 from .headers import read_anthropic_limits, read_limits, retry_after
+from .refusals import Refused
 
 __all__ = ["adapter"]
 
@@ -459,84 +453,54 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
     kind = str(error.get("type") or "")
     details = error.get("details")
     code = str(details.get("error_code") or "") if isinstance(details, dict) else ""
-    make: dict[str, Any] = {
-        "status": status,
-        "request_id": headers.get("request-id") or headers.get("x-amzn-requestid"),
-        "retry_after": retry_after(headers),
-    }
-    told = f" ({said})" if said else ""
+    refused = Refused(status, headers.get("request-id") or headers.get("x-amzn-requestid"), retry_after(headers), said)
 
     if 300 <= status < 400:
-        return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
+        return refused.redirected()
     if status == 200:
         status = _STATUS.get(kind, 0)
         if not status:
-            return ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
+            return refused.in_a_success()
     if status == 402 or kind == "billing_error" or "credit balance is too low" in said:
-        return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
+        return refused.no_credit()
     if code in _SPENT_CODES or (status in (400, 429) and _SPENT.search(said)) or (status == 429 and _BY_DAY.search(said)):
-        return QuotaSpent(f"a spending limit or a daily or monthly quota is used up{told}", **make)
-    by_status = _busy if kind == "overloaded_error" else _BY_STATUS.get(status)
+        return QuotaSpent(f"a spending limit or a daily or monthly quota is used up{refused.told}", **refused.facts)
+    if status == 413:
+        # One row alone is in a request: halving cannot help, a vendor that takes more bytes can.
+        return ContextTooLong(
+            f"the request is larger than the provider takes{refused.told}; send less text or smaller pictures", **refused.facts
+        )
+    by_status = Refused.overloaded if kind == "overloaded_error" else _BY_STATUS.get(status)
     if by_status is not None:
-        return by_status(told, make)
+        return by_status(refused)
     if status >= 500 or status in (409, 425):
-        return ServerFault(f"the server answered {status}{told}", **make)
-    return _refusal(code, said, told, make)
+        return refused.fault(status)
+    return _refusal(code, said, refused)
 
 
-def _rejected(told: str, make: Mapping[str, Any]) -> LLMError:
-    return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
-
-
-def _forbidden(told: str, make: Mapping[str, Any]) -> LLMError:
-    return KeyRejected(f"this key may not do this{told}", kind="forbidden", **make)
-
-
-def _gone(told: str, make: Mapping[str, Any]) -> LLMError:
-    return ModelGone(f"the provider does not serve this model or address{told}", **make)
-
-
-def _too_large(told: str, make: Mapping[str, Any]) -> LLMError:
-    # One row alone is in a request: halving cannot help, a vendor that takes more bytes can.
-    return ContextTooLong(f"the request is larger than the provider takes{told}; send less text or smaller pictures", **make)
-
-
-def _too_fast(told: str, make: Mapping[str, Any]) -> LLMError:
-    return RateLimited(f"too many requests for this account{told}", **make)
-
-
-def _busy(told: str, make: Mapping[str, Any]) -> LLMError:
-    return Overloaded(f"the provider is overloaded{told}", **make)
-
-
-def _slow(told: str, make: Mapping[str, Any]) -> LLMError:
-    return TimedOut(f"the provider gave up waiting{told}", **make)
-
-
-_BY_STATUS: dict[int, Callable[[str, Mapping[str, Any]], LLMError]] = {
-    401: _rejected,
-    403: _forbidden,
-    404: _gone,
-    408: _slow,
-    413: _too_large,
-    429: _too_fast,
-    503: _busy,
-    504: _slow,
-    529: _busy,
+_BY_STATUS: dict[int, Callable[[Refused], LLMError]] = {
+    401: Refused.key_refused,
+    403: Refused.forbidden,
+    404: Refused.gone,
+    408: Refused.gave_up,
+    429: Refused.too_fast,
+    503: Refused.overloaded,
+    504: Refused.gave_up,
+    529: Refused.overloaded,
 }
 
 
-def _refusal(code: str, said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _refusal(code: str, said: str, refused: Refused) -> LLMError:
     """What a 400 is: it stands for nearly everything, and only its text tells."""
     if _TOO_LONG.search(said):
-        return ContextTooLong("the text is longer than the model's context window; shorten it or choose a larger model", **make)
+        return refused.too_long()
     if "content filtering policy" in said:
-        return ContentBlocked("the provider's content filter held the answer back", **make)
+        return ContentBlocked("the provider's content filter held the answer back", **refused.facts)
     if code == "organization_on_hold" or _ON_HOLD.search(said):
-        return _forbidden(told, make)
+        return refused.forbidden()
     if "model identifier is invalid" in said:  # Bedrock
-        return _gone(told, make)
-    return InvalidRequest(f"the request was refused{told}", **make)
+        return refused.gone()
+    return refused.invalid()
 
 
 def _limits(headers: Mapping[str, str]) -> Limits | None:

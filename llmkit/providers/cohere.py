@@ -16,20 +16,12 @@ import orjson
 
 from ..adapter import Adapter, Codec, Delta, RequestTemplate, Target, to_json, whole
 from ..errors import (
-    AccessError,
     BadOutput,
-    BatchTooLarge,
     ConnectionLost,
     ContentBlocked,
-    ContextTooLong,
     InvalidRequest,
-    KeyRejected,
     LLMError,
-    ModelGone,
-    OutOfCredit,
-    Overloaded,
     QuotaSpent,
-    RateLimited,
     ServerFault,
     TimedOut,
     Truncated,
@@ -39,6 +31,7 @@ from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, T
 from ..types import Limits, Reply, Request, Usage
 from . import headers as common
 from .bodies import calls, data_url, facts, named, parse, scores, shares, tokens, vectors
+from .refusals import Refused
 
 __all__ = ["adapter"]
 
@@ -423,54 +416,49 @@ _NO_MODEL = re.compile(r"model '[^']*' (?:not found|is not supported)|finetuned 
 def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
     """The branch of ``errors.py`` for a refused request: status first, then text, since Cohere's bodies hold no code."""
     error, _, said = facts(body)
-    make: dict[str, Any] = {
-        "status": status,
-        "request_id": headers.get("x-debug-trace-id") or named(error, "id"),
-        "retry_after": _retry_after(headers),
-    }
-    told = f" ({said})" if said else ""
+    refused = Refused(status, headers.get("x-debug-trace-id") or named(error, "id"), _retry_after(headers), said)
 
     if status == 200:
-        return ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
+        return refused.in_a_success()
     if 300 <= status < 400:
-        return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
+        return refused.redirected()
     if status == 401:
-        return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
+        return refused.key_refused()
     if status == 402:
-        return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
+        return refused.no_credit()
     if status == 403:
-        return KeyRejected(f"this key may not do this{told}", kind="forbidden", **make)
+        return refused.forbidden()
     if status in (404, 501) or (status == 400 and _NO_MODEL.search(said)):
-        return ModelGone(f"the provider does not serve this model or address{told}", **make)
+        return refused.gone()
     if status == 429:
-        return _too_fast(said, told, make)
+        return _too_fast(said, refused)
     if status == 498:
         # "A request or response contains a deny-listed token": the same text is refused again. Groq means "busy" by this number.
-        return ContentBlocked("the provider blocks a word in this text or in its answer", **make)
+        return ContentBlocked("the provider blocks a word in this text or in its answer", **refused.facts)
     if status in (408, 499, 504):
-        return TimedOut(f"the provider gave up waiting{told}", **make)
+        return refused.gave_up()
     if status == 503:
-        return Overloaded(f"the provider is overloaded{told}", **make)
+        return refused.overloaded()
     if status >= 500 or status in (409, 425):
-        return ServerFault(f"the server answered {status}{told}", **make)
-    return _refusal(status, error, said, told, make)
+        return refused.fault(status)
+    return _refusal(status, error, said, refused)
 
 
-def _refusal(status: int, error: Mapping[str, Any], said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _refusal(status: int, error: Mapping[str, Any], said: str, refused: Refused) -> LLMError:
     """A 4xx that is about what was sent."""
     if status == 413 or _TOO_MANY_TEXTS.search(said):
-        return BatchTooLarge(f"too much for one request{told}", **make)
+        return refused.too_much()
     if _TOO_LONG.search(said):
-        return ContextTooLong("the text is longer than the model's context window; shorten it or choose a larger model", **make)
+        return refused.too_long()
     if error.get("error_type") == "NO_VALID_RESPONSE_GENERATED":
-        return BadOutput("the model found no valid answer to this prompt", kind="no_answer", **make)
-    return InvalidRequest(f"the request was refused{told}", **make)
+        return BadOutput("the model found no valid answer to this prompt", kind="no_answer", **refused.facts)
+    return refused.invalid()
 
 
-def _too_fast(said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _too_fast(said: str, refused: Refused) -> LLMError:
     if _MONTHLY.search(said):
-        return QuotaSpent(f"the month's calls are used up{told}", **make)
-    limited = RateLimited(f"too many requests for this account{told}", **make)
+        return QuotaSpent(f"the month's calls are used up{refused.told}", **refused.facts)
+    limited = refused.too_fast()
     a_minute = _A_MINUTE.search(said)
     if a_minute:
         # A 429 has no headers about limits, but a trial key's text says the pace.

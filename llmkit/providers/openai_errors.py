@@ -7,23 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import (
-    AccessError,
-    BatchTooLarge,
     ContentBlocked,
-    ContextTooLong,
     InvalidRequest,
-    KeyRejected,
     LLMError,
-    ModelGone,
-    OutOfCredit,
-    Overloaded,
     QuotaSpent,
-    RateLimited,
-    ServerFault,
-    TimedOut,
 )
 from .bodies import facts
 from .headers import retry_after
+from .refusals import Refused
 
 __all__ = ["classify_error"]
 
@@ -49,46 +40,44 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
     """The branch of ``errors.py`` for a refused request: status first, the vendor's code second, text last."""
     error, code, said = facts(body)
     kind = str(error.get("type") or "")
-    asked = retry_after(headers, error)
-    make: dict[str, Any] = {"status": status, "request_id": headers.get("x-request-id"), "retry_after": asked}
-    told = f" ({said})" if said else ""
+    refused = Refused(status, headers.get("x-request-id"), retry_after(headers, error), said)
 
     if 300 <= status < 400:
-        return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
+        return refused.redirected()
     if status == 200:  # an error that came as a success: the body's own number decides
         inner = error.get("code")
         status = inner if isinstance(inner, int) and 400 <= inner < 600 else 0
         if not status:
-            return _by_word(code + kind, said, make) or ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
+            return _by_word(code + kind, said, refused) or refused.in_a_success()
     if code in _NO_CREDIT or kind in _NO_CREDIT or status == 402 or (status in (403, 429) and _DEPLETED.search(said)):
-        return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
+        return refused.no_credit()
     if status == 401 or "API_KEY_INVALID" in str(error.get("details", "")):
-        return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
+        return refused.key_refused()
     if code == _SPEND_LIMIT:
-        return QuotaSpent(f"the account's spending limit is reached{told}", **make)
+        return QuotaSpent(f"the account's spending limit is reached{refused.told}", **refused.facts)
     if status == 403 or code == _RESTRICTED:
-        return KeyRejected(f"this key may not do this{told}", kind="forbidden", **make)
+        return refused.forbidden()
     if status == 404 or (status == 400 and kind == "invalid_model"):  # Mistral's word for it
-        return ModelGone(f"the provider does not serve this model or address{told}", **make)
+        return refused.gone()
     if status in (429, 498, 529) or (status == 413 and "per minute" in said):
-        return _too_fast(status, error, said, told, make)
+        return _too_fast(status, error, said, refused)
     if status == 503 or "overloaded" in code or "capacity" in said.lower():
-        return Overloaded(f"the provider is overloaded{told}", **make)
+        return refused.overloaded()
     if status in (408, 504):
-        return TimedOut(f"the provider gave up waiting{told}", **make)
+        return refused.gave_up()
     if status >= 500 or status in (409, 425):
         if "unsupported value: NaN" in said:  # Ollama: the same text fails every time (ollama/ollama#14657)
-            return InvalidRequest("the server cannot embed this text (its vector is not a number)", **make)
-        return ServerFault(f"the server answered {status}{told}", **make)
+            return InvalidRequest("the server cannot embed this text (its vector is not a number)", **refused.facts)
+        return refused.fault(status)
     cap = _PER_REQUEST.search(said)
     if status == 413 or code == "max_tokens_per_request" or cap:
-        too_large = BatchTooLarge(f"too much for one request{told}", **make)
+        too_large = refused.too_much()
         too_large.limit = int(cap[1].replace(",", "")) if cap and cap[1] else None
         return too_large
-    return _by_word(code + kind, said, make) or InvalidRequest(f"the request was refused{told}", **make)
+    return _by_word(code + kind, said, refused) or refused.invalid()
 
 
-def _too_fast(status: int, error: Mapping[str, Any], said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _too_fast(status: int, error: Mapping[str, Any], said: str, refused: Refused) -> LLMError:
     quotas: Iterable[Any] = (
         violation.get("quotaId", "")
         for detail in error.get("details") or ()
@@ -97,23 +86,23 @@ def _too_fast(status: int, error: Mapping[str, Any], said: str, told: str, make:
         if isinstance(violation, dict)
     )
     if any("PerDay" in str(quota) for quota in quotas) or _SPENT.search(said):
-        return QuotaSpent(f"a daily or monthly quota is used up{told}", **make)
+        return QuotaSpent(f"a daily or monthly quota is used up{refused.told}", **refused.facts)
     if status in (413, 429) and "capacity" not in said.lower():
-        return RateLimited(f"too many requests for this account{told}", **make)
-    return Overloaded(f"the provider is overloaded{told}", **make)
+        return refused.too_fast()
+    return refused.overloaded()
 
 
-def _by_word(code: str, said: str, make: Mapping[str, Any]) -> LLMError | None:
+def _by_word(code: str, said: str, refused: Refused) -> LLMError | None:
     if "content_filter" in code or "content_policy" in code:
-        return ContentBlocked("the provider's content filter refused the prompt", **make)
+        return ContentBlocked("the provider's content filter refused the prompt", **refused.facts)
     if "context_length" in code or _TOO_LONG.search(said):
-        return ContextTooLong("the text is longer than the model's context window; shorten it or choose a larger model", **make)
+        return refused.too_long()
     if "overloaded" in code:
-        return Overloaded("the provider is overloaded", **make)
+        return refused.overloaded()
     if "rate_limit" in code:
-        return RateLimited("too many requests for this account", **make)
+        return refused.too_fast()
     if "invalid_api_key" in code or "authentication" in code:
-        return KeyRejected("the API key was refused. Check it and set it with llmkit.set_key(...)", **make)
+        return refused.key_refused()
     if "credit balance" in said:
-        return OutOfCredit("the account has no credit left", **make)
+        return refused.no_credit()
     return None

@@ -15,18 +15,11 @@ import orjson
 
 from ..adapter import Adapter, Codec, RequestTemplate, Target, to_json
 from ..errors import (
-    AccessError,
     BadOutput,
-    BatchTooLarge,
     ConnectionLost,
-    ContextTooLong,
     InvalidRequest,
     KeyRejected,
     LLMError,
-    ModelGone,
-    OutOfCredit,
-    Overloaded,
-    RateLimited,
     ServerFault,
     TimedOut,
     one_line,
@@ -35,6 +28,7 @@ from ..operations.chat import Image, Text
 from ..types import Reply, Request, Usage
 from .bodies import data_url, facts, named, parse, scores, shares, tokens, vectors
 from .headers import read_limits, retry_after
+from .refusals import Refused
 
 __all__ = ["adapter"]
 
@@ -318,34 +312,29 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
     """The branch of ``errors.py`` for a refused request: status first, Voyage's own code second, text last."""
     error, _, said = facts(body)
     said = _complaints(error.get("detail")) or said
-    make: dict[str, Any] = {
-        "status": status,
-        "request_id": headers.get("x-request-id") or headers.get("request-id"),
-        "retry_after": retry_after(headers),
-    }
-    told = f" ({said})" if said else ""
+    refused = Refused(status, headers.get("x-request-id") or headers.get("request-id"), retry_after(headers), said)
 
     if status == 200:
-        return ServerFault(f"an error came as a 200{told}", kind="bad_response", **make)
+        return refused.in_a_success()
     if 300 <= status < 400:
-        return AccessError("the server redirects, and prompts are not sent on; give the final address as base_url", kind="redirect", **make)
+        return refused.redirected()
     if status == 401:
-        return KeyRejected(f"the API key was refused{told}. Check it and set it with llmkit.set_key(...)", **make)
+        return refused.key_refused()
     if status == 402 or (status == 403 and "out of credit" in said):
-        return _no_credit(told, make)
+        return refused.no_credit()
     if status == 403:
-        return KeyRejected(f"this key may not be used from here{told}", kind="forbidden", **make)
+        return KeyRejected(f"this key may not be used from here{refused.told}", kind="forbidden", **refused.facts)
     if status == 404 or (status == 400 and _NO_MODEL.search(said)):
-        return ModelGone(f"the provider does not serve this model or address{told}", **make)
+        return refused.gone()
     if status == 429:
-        return _too_fast(said, told, make)
+        return _too_fast(said, refused)
     if status == 408:
-        return TimedOut(f"the provider gave up waiting{told}", **make)
+        return refused.gave_up()
     if status in (502, 503, 504):  # all three are "high traffic" in Voyage's table of errors
-        return Overloaded(f"the provider is overloaded{told}", **make)
+        return refused.overloaded()
     if status >= 500 or status in (409, 425):
-        return ServerFault(f"the server answered {status}{told}", **make)
-    return _refusal(status, error, said, told, make)
+        return refused.fault(status)
+    return _refusal(status, error, said, refused)
 
 
 def _complaints(detail: Any) -> str:
@@ -356,32 +345,28 @@ def _complaints(detail: Any) -> str:
     return one_line("; ".join(f"{'.'.join(map(str, entry.get('loc') or ()))}: {entry.get('msg', '')}" for entry in entries))
 
 
-def _refusal(status: int, error: Mapping[str, Any], said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _refusal(status: int, error: Mapping[str, Any], said: str, refused: Refused) -> LLMError:
     """A 4xx that is about what was sent."""
     cap = _BATCH_TOKENS.search(said)
     if cap or status == 413 or error.get("error_code") == "TOO_MANY_TOKENS_IN_BATCH" or _BATCH_SIZE.search(said):
-        too_large = BatchTooLarge(f"too much for one request{told}", **make)
+        too_large = refused.too_much()
         too_large.limit = int(cap[1].replace(",", "")) if cap else None
         return too_large
     if _TOO_LONG.search(said):
-        return ContextTooLong("the text is longer than the model's context window; shorten it or choose a larger model", **make)
-    return InvalidRequest(f"the request was refused{told}", **make)
+        return refused.too_long()
+    return refused.invalid()
 
 
-def _too_fast(said: str, told: str, make: Mapping[str, Any]) -> LLMError:
+def _too_fast(said: str, refused: Refused) -> LLMError:
     a_minute = _RPM.search(said)
     if a_minute is None and _PAYMENT.search(said):
-        return _no_credit(told, make)
-    limited = RateLimited(f"too many requests for this account{told}", **make)
+        return refused.no_credit()
+    limited = refused.too_fast()
     if a_minute:
         # An account without a payment method is slow (3 requests a minute), not shut.
         limited.per_minute = float(max(1, int(a_minute[1])))
         limited.retry_after = limited.retry_after or 60.0 / limited.per_minute
     return limited
-
-
-def _no_credit(told: str, make: Mapping[str, Any]) -> LLMError:
-    return OutOfCredit(f"the account has no credit left{told}. Top it up, then run the same call again: only the rest is sent", **make)
 
 
 def adapter() -> Adapter:
