@@ -82,11 +82,14 @@ def test_forks_in_the_middle_of_a_busy_run_hang_neither_the_child_nor_the_run(la
     ask("warm")
     df = pd.DataFrame({"text": [f"row {number}" for number in range(12_000)]})
     run = df.llm.chat("Say {text}", model="lab/m", wait=False, show_progress=False)
-    for number in range(30):
+    forks = 0
+    while forks < 30 and lab.requests < 11_000:  # a slow machine forks less often before the run is through
         lab.wait_for(lab.requests + 100)
-        assert [f"answer to: Say child {number}"] == forked(lambda number=number: ask(f"child {number}"), timeout=15)
+        assert [f"answer to: Say child {forks}"] == forked(lambda number=forks: ask(f"child {number}"), timeout=15)
+        forks += 1
     assert [f"answer to: Say row {number}" for number in range(12_000)] == run.result().tolist()
-    assert 12_000 + 30 + 1 == lab.requests
+    assert forks >= 2
+    assert 12_000 + forks + 1 == lab.requests
 
 
 def test_a_parents_file_stays_locked_when_its_child_ends_and_is_free_when_the_parent_ends(lab: Loopback, cache_dir: Path) -> None:
