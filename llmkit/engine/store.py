@@ -178,12 +178,16 @@ class Store:
                 continue
             try:
                 db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=0.2, check_same_thread=False)
-                if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
-                    self._others[path] = db
-                else:
-                    db.close()
             except sqlite3.Error:
-                continue  # being made, or damaged: its owner says so
+                continue  # gone again
+            try:
+                known = db.execute("PRAGMA user_version").fetchone()[0] == VERSION
+            except sqlite3.Error:
+                known = False  # being made, or damaged: its owner says so
+            if known:
+                self._others[path] = db
+            else:
+                db.close()
 
     # --------------------------------------------------------------------------------------------------------- reading
 
