@@ -332,7 +332,33 @@ async def wait_in(future: concurrent.futures.Future[T]) -> T:
 async def off_loop(function: Callable[..., T], *args: Any) -> T:
     """Run blocking or heavy ``function`` in a worker thread, with this task's context, and await its result."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_door.workers(), functools.partial(context.run, function, *args))
+    return await asyncio.get_running_loop().run_in_executor(_door.workers(), functools.partial(context.run, _tamed, function, *args))
+
+
+async def apart(function: Callable[..., T], *args: Any) -> T:
+    """Run ``function`` in a thread of its own, with this task's context, and await its result.
+
+    For functions of the user's: one that waits for llmkit itself must not hold a worker that llmkit then waits for.
+    """
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def serve() -> None:
+        try:
+            future.set_result(_tamed(function, *args))
+        except Exception as error:
+            future.set_exception(error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(serve,), name="llmkit-user", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def _tamed(function: Callable[..., T], *args: Any) -> T:
+    """A ``sys.exit()`` in a worker is meant for no loop; asyncio would end its own over it."""
+    try:
+        return function(*args)
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"{type(error).__name__} in a worker thread") from None
 
 
 def every(seconds: float, function: Callable[[], None], until: concurrent.futures.Future[Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BadOutput, LLMError
-from .types import Outcome, Reply, Source, Usage
+from .types import Outcome, Price, Reply, Source, Usage
 
 __all__ = ["CACHE", "FAILED", "JOB", "LIVE", "MISSING", "PENDING", "UNSEEN", "Outcomes"]
 
@@ -68,6 +68,8 @@ class Outcomes:
         self.stopped: LLMError | None = None
         self.vectors = vectors
         self.matrix: npt.NDArray[np.float32] | None = None
+        #: The place in the route of the model that made the vectors.
+        self._vectors_of: int | None = None
         self.values: list[Any] = []
         self.done = self.failed = self.stored = 0
         self.rows_done = self.rows_failed = self.rows_stored = 0
@@ -109,6 +111,14 @@ class Outcomes:
                 error = BadOutput(f"this vector has {len(vector)} numbers, the others {self.matrix.shape[1]}", kind="invalid_vector")
                 self.fail(task, error, attempts, seconds, target)
                 return
+            if target != self._vectors_of:
+                if self._vectors_of is not None:
+                    error = BadOutput(
+                        "another model of the route made the vectors before this one, and they do not mix", kind="other_model"
+                    )
+                    self.fail(task, error, attempts, seconds, target)
+                    return
+                self._vectors_of = target
             self.matrix[task] = vector
         else:
             self.values[task] = reply.value
@@ -159,6 +169,17 @@ class Outcomes:
     def usage(self) -> Usage:
         """What was billed in this run, failed answers included."""
         return self._beside + Usage(*self._tokens)
+
+    def cost(self, prices: Sequence[Price]) -> float | None:
+        """US dollars of this run, task by task: each at the price of the target that answered it; ``None`` where one is unknown."""
+        total = 0.0
+        for task in range(len(self)):
+            if self.state[task] in (LIVE, FAILED) and self.target[task] >= 0:
+                cost = self.used(task).cost(prices[self.target[task]])
+                if cost is None:
+                    return None
+                total += cost
+        return total
 
     def value(self, task: int) -> Any:
         if self.state[task] not in _SOURCE:

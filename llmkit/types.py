@@ -50,10 +50,11 @@ class Secret:
         Where it was found, e.g. ``"environment variable OPENAI_API_KEY"``; safe to show.
     """
 
-    __slots__ = ("_value", "origin")
+    __slots__ = ("_known", "_value", "origin")
 
     def __init__(self, value: str | Callable[[], str], origin: str = "given by hand") -> None:
         self._value = value
+        self._known: tuple[str, ...] = (value,) if isinstance(value, str) else ()
         self.origin = origin
 
     def reveal(self) -> str:
@@ -67,7 +68,16 @@ class Secret:
             raise MissingKey(f"the function that gives the key raised {type(error).__name__}") from None
         if not isinstance(key, str) or not key.strip():
             raise MissingKey(f"the function that gives the key returned {type(key).__name__}, not a key")
-        return key.strip()
+        key = key.strip()
+        if key not in self._known:
+            self._known = (*self._known, key)[-8:]
+        return key
+
+    def masked(self, text: str) -> str:
+        """``text`` without the keys that this has given so far."""
+        for key in self._known:
+            text = text.replace(key, "[key]")
+        return text
 
     @property
     def rotates(self) -> bool:
@@ -98,6 +108,10 @@ class Price:
         A million characters spoken.
     thousand_searches : float or None
         A thousand searches of a reranker.
+    long_from : int or None
+        Tokens: a request that reads more than these is billed at the ``long_`` prices, all of it. ``None``: length changes no price.
+    long_input, long_cached_input, long_cache_write, long_output : float or None
+        As the four without ``long_``, for such a request.
     """
 
     input: float | None = None
@@ -110,17 +124,42 @@ class Price:
     audio_minute: float | None = None
     million_characters: float | None = None
     thousand_searches: float | None = None
+    long_from: int | None = None
+    long_input: float | None = None
+    long_cached_input: float | None = None
+    long_cache_write: float | None = None
+    long_output: float | None = None
 
     @property
     def dearest(self) -> Price:
         """The same with what is unknown of cached and written input taken at the most that vendors ask for it: for a bound."""
         if self.input is None:
             return self
+        cached, written = _dearest_of(self.input, self.cached_input, self.cache_write)
+        if self.long_input is None:
+            return replace(self, cached_input=cached, cache_write=written)
+        long_cached, long_written = _dearest_of(self.long_input, self.long_cached_input, self.long_cache_write)
+        return replace(self, cached_input=cached, cache_write=written, long_cached_input=long_cached, long_cache_write=long_written)
+
+    def of_request(self, tokens: int) -> Price:
+        """What one request is billed at that reads so many tokens; length changes this one no more."""
+        if self.long_from is None:
+            return self
+        short = replace(self, long_from=None, long_input=None, long_cached_input=None, long_cache_write=None, long_output=None)
+        if tokens <= self.long_from:
+            return short
         return replace(
-            self,
-            cached_input=self.input if self.cached_input is None else self.cached_input,
-            cache_write=2 * self.input if self.cache_write is None else self.cache_write,
+            short,
+            input=self.long_input,
+            cached_input=self.long_cached_input,
+            cache_write=self.long_cache_write,
+            output=self.long_output,
         )
+
+
+def _dearest_of(fresh: float, cached: float | None, written: float | None) -> tuple[float, float]:
+    """Cached and written input: what is known, else the most that vendors ask in terms of fresh input."""
+    return fresh if cached is None else cached, 2 * fresh if written is None else written
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +261,9 @@ class Operation:
         for bytes that are no answer.
     wire : str
         The codec it travels by, where that is not ``name``: ``classify`` asks a chat model.
+    mark : str
+        What of the question the request's body does not say (labels that are compared here, the code of functions); goes into the keys of
+        stored answers.
     read : callable, optional
         ``read(request, reply) -> Reply, LLMError or Request``: what the reply amounts to. An error fails the row; a request is sent next,
         in the same row, and its reply is read in turn. What the rounds cost adds up.
@@ -250,6 +292,7 @@ class Operation:
     pack: Callable[[Any], bytes]
     unpack: Callable[[bytes], Any]
     wire: str = ""
+    mark: str = ""
     read: Callable[[Request, Reply], Reply | LLMError | Request] | None = None
     blocking: bool = False
     hold: Callable[[Any, bytes], Any] | None = None
@@ -326,10 +369,19 @@ class Usage(NamedTuple):
         return not (self.cache_write or self.audio_input or self.audio_seconds or self.characters or self.searches or self.unreported)
 
     def cost(self, price: Price) -> float | None:
-        """US dollars at this price; ``None`` where a price that is needed is unknown, or an answer did not say what it used."""
+        """US dollars at this price; ``None`` where a price that is needed is unknown, or an answer did not say what it used.
+
+        Where the length of a request changes the price, a sum of several that is longer than a short one has no known cost either: price
+        each alone.
+        """
         if self.unreported or price == Price():
             return None
-        fresh = self.input - self.cached_input - self.cache_write - self.audio_input
+        if price.long_from is not None:
+            if self.requests > 1 and self.input > price.long_from:
+                return None
+            price = price.of_request(self.input)
+        # Some gateways count what came from the cache beside the input, not in it; less than nothing is fresh nowhere.
+        fresh = max(0, self.input - self.cached_input - self.cache_write - self.audio_input)
         parts = (
             (fresh, price.input),
             (self.cached_input, price.cached_input),

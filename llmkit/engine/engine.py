@@ -42,7 +42,7 @@ class Plan:
 
 def prefix(operation: Operation, target: Target) -> bytes:
     """What stands before a body in the key of a stored answer: who was asked what, and where."""
-    return f"{operation.name}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
+    return f"{operation.name}{operation.mark}\0{target.provider.name}\0{target.provider.base_url}\0{target.model.name}\0".encode()
 
 
 def key_of(before: bytes, body: bytes) -> bytes:

@@ -95,8 +95,10 @@ def signed(error: LLMError, requests: Sequence[Request], target: Target) -> LLME
     error.provider = error.provider or target.provider.name
     error.model = error.model or target.model.name
     message = error.message.replace("llmkit.set_key(...)", f'llmkit.set_key("{target.provider.name}")')
-    if target.secret is not None and not target.secret.rotates:
-        message = message.replace(target.secret.reveal(), "[key]")
+    if target.secret is not None:
+        message = target.secret.masked(message)
+    if target.foreign is not None and error.status in (401, 403):
+        message = message.partition(" (")[0]  # what key a client of the caller's holds is not known here, so it cannot be masked
     if error.status is not None and repeats(message, _texts(requests)):
         message = f"{message.split(' (')[0]} (the provider's words are left out: they repeat the prompt)"
     error.message = message

@@ -109,6 +109,8 @@ class Limiter:
         #: Connection failures in a row, since the last answer of any kind; the circuit opens on them.
         self.failures = 0
         self.failing_since = 0.0
+        #: When the last answer came that was one.
+        self.answered_at = float("-inf")
         self._jitter = jitter
         self._waiting: deque[tuple[float, asyncio.Future[Permit]]] = deque()
         self._timer: Timer | None = None
@@ -230,7 +232,7 @@ class Limiter:
 
     def done(self, permit: Permit, tokens: float | None = None, limits: Limits | None = None) -> None:
         """An answer came. ``tokens`` is what it really cost, ``limits`` what its headers said."""
-        now = self.clock.now()
+        now = self.answered_at = self.clock.now()
         self.failures = 0
         self._cuts_in_a_row = 0 if permit.sent_at > self._cut_at else self._cuts_in_a_row
         if self.tokens is not None and tokens is not None:

@@ -36,6 +36,11 @@ __all__ = ["Answer", "Line", "Ticket", "serve"]
 DEAD_AFTER_FAILURES = 16
 DEAD_AFTER_SECONDS = 2.0
 
+#: One that answered earlier in the run is given this long: a cable that was pulled, or a laptop between two networks, comes back.
+OUTAGE_SECONDS = 90.0
+#: And each row looks at least this often whether it did.
+OUTAGE_LOOK_SECONDS = 5.0
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -77,6 +82,9 @@ class Line(Protocol):
     def limiter(self, target: Target) -> Limiter: ...
 
     def shut(self, target: Target) -> LLMError | None: ...
+
+    def answered(self, target: Target) -> bool:
+        """Whether the target has answered since the run began."""
 
     def close_target(self, target: Target, error: LLMError) -> None: ...
 
@@ -144,7 +152,7 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
     """One target's answer, tried as often as the policy allows."""
     limiter, policy, clock = line.limiter(target), line.policy, line.clock
     tokens = line.tokens_of(batch, target)
-    failures = 0
+    failures = tries = 0
     told_to_wait = 0
     slow_since: float | None = None
     while True:
@@ -179,14 +187,19 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
                 raise
         except Unreachable as error:
             limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
-            failures += 1
-            down_for = clock.now() - limiter.failing_since
-            if limiter.failures >= DEAD_AFTER_FAILURES and down_for >= DEAD_AFTER_SECONDS:
+            tries += 1
+            down = limiter.failures >= DEAD_AFTER_FAILURES
+            # Where another model stands ready, it is asked instead of waiting.
+            passes = target is line.route[-1] and line.answered(target)
+            if down and clock.now() - limiter.failing_since >= (OUTAGE_SECONDS if passes else DEAD_AFTER_SECONDS):
                 line.close_target(target, error)
                 raise
+            # While nobody gets through it is no row's fault, and no row's attempt.
+            failures += not (down and passes and isinstance(error, ConnectionLost))
             if not error.again or failures >= policy.max_attempts:
                 raise
-            wait = min(policy.backoff_max, policy.backoff * 2.0 ** (failures - 1)) * random.random()
+            longest = min(policy.backoff_max, OUTAGE_LOOK_SECONDS) if down and passes else policy.backoff_max
+            wait = min(longest, policy.backoff * 2.0 ** min(tries - 1, 30)) * random.random()
             await sleep(clock, max(wait, error.retry_after or 0.0))
         except BaseException:
             limiter.abandoned(permit)

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..adapter import Target
 from ..errors import (
+    AccessError,
     BadOutput,
     BatchTooLarge,
     BudgetReached,
@@ -27,7 +28,7 @@ from ..errors import (
     RequestError,
     all_failed,
 )
-from ..event_loop import off_loop
+from ..event_loop import apart, off_loop
 from ..outcomes import CACHE, LIVE, PENDING
 from ..types import DRAW, Estimate, Price, Reply, Request, Task, Usage
 from . import retry
@@ -125,6 +126,9 @@ class Line:
         self._reserved = 0.0
         self._reservations = 0
         self._journal = 0
+        self._began = self.clock.now()
+        #: Numbers in a vector of this run, once one came.
+        self._dimensions = None if self.outcomes.matrix is None else self.outcomes.matrix.shape[1]
         self._prefixes = [prefix(plan.operation, target) for target in self.route]
 
     # ------------------------------------------------------------------------------------------------------------- the run
@@ -268,25 +272,29 @@ class Line:
         """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
         return key_of(self._prefixes[position], body)
 
-    def _keys_along_the_route(self, ticket: Ticket) -> list[bytes]:
-        """The ticket's key at each target: an answer of the second choice counts when the same call comes again."""
-        keys = [ticket.key]
+    def _keys_along_the_route(self, ticket: Ticket) -> list[tuple[int, bytes]]:
+        """The ticket's key at each target that can be asked it: an answer of the second choice counts when the same call comes again."""
+        keys = [(0, ticket.key)]
         for position, target in enumerate(self.route[1:], 1):
-            keys.append(self._key(position, target.codec.encode((ticket.request,), target)))
+            try:
+                keys.append((position, self._key(position, target.codec.encode((ticket.request,), target))))
+            except LLMError:  # it has no word for something in this row; the first may serve it
+                continue
         return keys
 
     async def _stored(self, tickets: Sequence[Ticket]) -> dict[bytes, tuple[Stored, int]]:
         """By a ticket's key: the stored answer and the place in the route of the target that gave it."""
+        tickets = [ticket for ticket in tickets if ticket.refused is None]
         if self.writer is None or self.policy.cache != "use" or not tickets:
             return {}
         if len(self.route) == 1:
             found = await self.writer.look_up([ticket.key for ticket in tickets])
             return {key: (stored, 0) for key, stored in found.items()}
         along = {ticket.key: self._keys_along_the_route(ticket) for ticket in tickets}
-        found = await self.writer.look_up([key for keys in along.values() for key in keys])
+        found = await self.writer.look_up([key for keys in along.values() for _, key in keys])
         hits = {}
         for first, keys in along.items():
-            for position, key in enumerate(keys):
+            for position, key in keys:
                 if key in found:
                     hits[first] = (found[key], position)
                     break
@@ -296,6 +304,9 @@ class Line:
         try:
             value = self.plan.operation.unpack(stored.value)
         except ValueError:  # damaged or forged: not an answer, so it is asked for
+            self._make_ready(ticket)
+            return
+        if self.outcomes.vectors and not self._of_one_length(value):  # the model has changed since
             self._make_ready(ticket)
             return
         usage = Usage(stored.input, stored.cached_input, stored.output)
@@ -346,6 +357,9 @@ class Line:
 
     def shut(self, target: Target) -> LLMError | None:
         return self._shut.get(self.route.index(target))
+
+    def answered(self, target: Target) -> bool:
+        return self.limiter(target).answered_at >= self._began
 
     def close_target(self, target: Target, error: LLMError) -> None:
         _without_frames(error)
@@ -443,11 +457,33 @@ class Line:
     def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None:
         position = self.route.index(target)
         now = self.clock.now()
+        odd = 0
         for ticket, reply in zip(batch, answer.replies, strict=True):
             if isinstance(reply, LLMError):
                 self._keep_error(ticket, reply, position)
+            elif self.outcomes.vectors and not self._of_one_length(reply.value):
+                odd += 1
+                self._keep_error(ticket, self._odd(reply, target), position)
             else:
                 self._keep_reply(ticket, reply, position, now - ticket.began)
+        if odd == len(batch) > 1:
+            error = AccessError(
+                f"the model's vectors have another length than the {self._dimensions} numbers of those before, and vectors of two lengths "
+                'cannot be compared: name one model and its dimensions, or ask for all of them anew with cache="refresh"',
+                kind="vectors_changed",
+            )
+            self._stop(signed(error, [], target))
+
+    def _of_one_length(self, vector: Any) -> bool:
+        """Whether a vector has the length of those before it; the first one says which."""
+        if self._dimensions is None:
+            self._dimensions = len(vector)
+        return len(vector) == self._dimensions
+
+    def _odd(self, reply: Reply, target: Target) -> LLMError:
+        # An error, hence not stored: as an answer it would be found again by every later call.
+        message = f"this vector has {len(reply.value)} numbers, the others {self._dimensions}"
+        return signed(BadOutput(message, kind="invalid_vector", usage=reply.usage), [], target)
 
     async def follow(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> Sequence[Ticket]:
         """Have the operation read the replies: settles the rows that are through, hands back the others with what they ask next."""
@@ -458,9 +494,11 @@ class Line:
             outcome: Reply | LLMError | Request = reply
             if isinstance(reply, Reply):
                 try:
-                    outcome = await off_loop(read, ticket.request, reply) if blocking else read(ticket.request, reply)
+                    outcome = await apart(read, ticket.request, reply) if blocking else read(ticket.request, reply)
                 except LLMError as error:
                     outcome = error
+                except Exception as error:
+                    outcome = BadOutput(f"the answer could not be read ({type(error).__name__})", kind="unreadable")
             used = (ticket.used or Usage()) + (reply.usage or Usage())
             if isinstance(outcome, Request):
                 try:
@@ -559,7 +597,7 @@ class Line:
                 "input": usage.input,
                 "cached_input": usage.cached_input,
                 "output": usage.output,
-                "cost": usage.cost(prices.pop()) if len(prices) == 1 else self._spent,
+                "cost": usage.cost(prices.pop()) if len(prices) == 1 else outcomes.cost([target.model.price for target in self.route]),
                 "stopped": outcomes.stopped.kind if outcomes.stopped is not None else None,
             },
         )

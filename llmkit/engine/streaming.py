@@ -158,7 +158,7 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     LLMError
         No model of the route answered, or the one that had begun broke off; where there were several, the first one's refusal is the cause.
     """
-    keys = [key_of(prefix(wish.operation, target), target.codec.encode((wish.request,), target)) for target in wish.route]
+    keys = [_key(wish, target) for target in wish.route]
     stored = await _stored(engine, wish, keys, told)
     if stored is not None:
         yield stored
@@ -178,6 +178,13 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
         raise
     finally:
         await _close_books(engine, wish, journal, keys, told, stopped)
+
+
+def _key(wish: Wish, target: Target) -> bytes:
+    try:
+        return key_of(prefix(wish.operation, target), target.codec.encode((wish.request,), target))
+    except LLMError:  # it has no word for something in this question; another of the route may have
+        return b""
 
 
 async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..errors import BadInput, ConfigError, InvalidRequest, Unsupported
 from ..operations.chat import CHAT, CHAT_WITH_IMAGES
-from ..operations.classify import CLASSIFIER, CLASSIFY
+from ..operations.classify import CLASSIFY, classifier
 from ..operations.embed import EMBED
 from ..operations.embed_images import EMBED_IMAGES
 from ..operations.files import FileRules
@@ -126,7 +126,8 @@ class FrameAccessor(Accessor):
         tool_choice : {"auto", "required", "none"} or a tool's name, optional
         run_tools : bool
             Carry the calls out, in threads, tell the model what came, and return the text it then writes. What a function raises is told to
-            the model too. Cells are data: let a model run on them only what does no harm.
+            the model too. Cells are data: let a model run on them only what does no harm. The text is stored like any answer, by the
+            question and the functions' code: where they read a clock or a database, say ``cache="refresh"``.
         max_rounds : int
             Times that a row's calls are carried out, at the most.
         limit : int, optional
@@ -544,17 +545,20 @@ max_concurrency
         if len(table):
             checked.heeded(chosen, multi_label=multi_label, instructions=instructions, examples=shown, options=arguments["options"])
         if chosen == "embedding":
+            if fallback is not None or (isinstance(how.model, list) and len(how.model) > 1):
+                raise BadInput("vectors of two models do not compare: to classify by embedding, name one model and no fallback")
             nearest = Nearest(index, names, detail)
             nearest.session = self._session
             if not dry_run and not texts.isna().all():  # with nothing to compare them with, the labels are not sent either
                 meanings = FrameAccessor(pd.DataFrame({"label": list(described.values())}), self._own_session).embed(
-                    "label", model=how.model, fallback=fallback, cache=cache, on_error="raise", show_progress=False, timeout=timeout
-                )
+                    "label", model=how.model, cache=cache, on_error="raise", max_cost=max_cost, show_progress=False, timeout=timeout,
+                    max_attempts=max_attempts, max_concurrency=max_concurrency,
+                )  # fmt: skip
                 nearest.meanings = matrix_of(meanings)
             return self._run(EMBED, table, {"on": on, "options": {}}, nearest, how)
         shape = (SaidInDetail if detail else Said)(index, names, multi_label)
         if chosen == "classifier":
-            return self._run(CLASSIFIER, table, {**arguments, "labels": described, "examples": shown}, shape, how)
+            return self._run(classifier(names), table, {**arguments, "labels": described, "examples": shown}, shape, how)
         asked = {**arguments, "labels": described, "multi_label": multi_label, "instructions": instructions, "examples": shown}
         return self._run(CLASSIFY, table, asked, shape, how)
 

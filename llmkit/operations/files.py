@@ -114,8 +114,11 @@ def sound_bytes(cell: Any, rules: FileRules) -> bytes:
 
 
 def _bytes_behind(cell: Any, rules: FileRules, what: str) -> bytes:
-    if isinstance(cell, Mapping) and (cell.get("bytes") or cell.get("path")):
-        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, Mapping):
+        held = cell.get("bytes")
+        cell = cell.get("path") if held is None or not len(held) else held
+    if hasattr(cell, "tobytes") and getattr(cell, "dtype", None) == "uint8":  # as Parquet leaves a list of bytes
+        cell = cell.tobytes()
     if isinstance(cell, bytes | bytearray | memoryview):
         return _bounded(bytes(cell), rules)
     if isinstance(cell, str) and cell.startswith("data:"):

@@ -5,6 +5,7 @@ The request is a chat's; what differs is what becomes of the reply.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import typing
 import warnings
@@ -70,9 +71,15 @@ class Function:
             return f"The arguments are wrong: {wrong}"
         try:
             result = self._function(**{name: getattr(checked, name) for name in type(checked).model_fields})
-        except Exception as error:  # the user's own function: whatever it raises is an answer to the model
+            return result if isinstance(result, str) else _as_json(result)
+        except (Exception, SystemExit) as error:  # the user's own function: whatever it raises is an answer to the model
             return f"{type(error).__name__}: {error}"
-        return result if isinstance(result, str) else _as_json(result)
+
+    @property
+    def mark(self) -> str:
+        """Tells one body of a function from another, as far as its own code goes."""
+        code = getattr(inspect.unwrap(self._function), "__code__", None) if self._function is not None else None
+        return "" if code is None else hashlib.blake2b(code.co_code + repr(code.co_consts).encode(), digest_size=8).hexdigest()
 
 
 def functions(given: Any) -> tuple[Function, ...]:
@@ -183,7 +190,12 @@ def tools_that_run(given: Sequence[Function], max_rounds: int) -> Operation:
         Most times that calls are answered; a model that then still calls fails the row.
     """
     return replace(
-        CHAT, name="run_tools", wire="chat", read=partial(_answer_calls, {one.tool.name: one for one in given}, max_rounds), blocking=True
+        CHAT,
+        name="run_tools",
+        wire="chat",
+        mark="+".join(one.mark for one in given),
+        read=partial(_answer_calls, {one.tool.name: one for one in given}, max_rounds),
+        blocking=True,
     )
 
 

@@ -194,12 +194,17 @@ def _usage(reported: Any) -> Usage:
         return Usage(requests=1, unreported=1)
     details = reported.get("prompt_tokens_details")
     details = details if isinstance(details, dict) else {}
+    read, written, total = reported.get("prompt_tokens"), reported.get("completion_tokens"), reported.get("total_tokens")
+    # xAI counts what a model thinks in the total alone, and bills it as output (vercel/ai#12425, UKGovernmentBEIS/inspect_ai#5528; seen
+    # 2026-11-21); where it is in both, the difference is the same.
+    thought = tokens(total) - tokens(read) if read is not None else 0
     return Usage(
-        input=tokens(reported.get("prompt_tokens")),
+        input=tokens(read),
         cached_input=tokens(details.get("cached_tokens")),
         cache_write=tokens(details.get("cache_write_tokens")),
-        output=tokens(reported.get("completion_tokens")),
+        output=max(tokens(written), thought),
         requests=1,
+        unreported=int(read is None and written is None),
     )
 
 
@@ -232,7 +237,7 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
         at = item.get("index", position) if isinstance(item, dict) else -1
         if isinstance(at, int) and 0 <= at < len(placed):
             placed[at] = item.get("embedding")
-    billed = _usage(data.get("usage"))
+    billed = _usage(_read_only(data.get("usage")))
     model = named(data)
     parts = shares(billed.input, [len(request.payload) for request in requests])
     replies: list[Reply | LLMError] = []
@@ -244,6 +249,13 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
         else:
             replies.append(Reply(value=vector, usage=usage, model=model))
     return replies
+
+
+def _read_only(reported: Any) -> Any:
+    """The bill of what is only read: some servers name it in total alone."""
+    if isinstance(reported, dict) and reported.get("prompt_tokens") is None and reported.get("total_tokens") is not None:
+        return {"prompt_tokens": reported["total_tokens"]}
+    return reported
 
 
 def _embed_batch(target: Target) -> tuple[int, int | None]:
