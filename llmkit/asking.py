@@ -72,6 +72,9 @@ cache, timeout, max_attempts
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise BadInput("chat needs a prompt: the first argument is empty")
+    several = images if isinstance(images, list | tuple) else [images]
+    if images is not None and (not several or any(_empty(one) for one in several)):
+        raise BadInput("images holds an empty one, or none at all; leave it out where there is no picture")
     said = FrameAccessor(_frame(prompt=[prompt], images=[images])).chat(
         "{prompt}", model=model, fallback=fallback, system=system, response_format=response_format, temperature=temperature,
         max_tokens=max_tokens, seed=seed, examples=examples, images=None if images is None else "images", roots=roots, tools=tools,
@@ -257,8 +260,8 @@ def transcribe(
     Traceback (most recent call last):
     llmkit.errors.MissingKey: no key for "openai". Set OPENAI_API_KEY or call llmkit.set_key("openai")
     """
-    if recording is None:
-        raise BadInput("transcribe needs a recording: the first argument is missing")
+    if _empty(recording):
+        raise BadInput("transcribe needs a recording: the first argument is empty")
     said = FrameAccessor(_frame(recording=[recording])).transcribe(
         "recording", model=model, language=language, prompt=prompt, roots=roots, cache=cache, on_error="raise", show_progress=False,
         timeout=timeout,
@@ -298,6 +301,12 @@ def speak(
         on_error="raise", show_progress=False, timeout=timeout,
     )  # fmt: skip
     return said.iloc[0]
+
+
+def _empty(cell: Any) -> bool:
+    """Whether a frame would take the cell for a missing one, or it is a file of no bytes."""
+    missing = cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
+    return missing or (isinstance(cell, str | bytes) and not cell.strip())
 
 
 def _frame(**columns: list[Any]) -> pd.DataFrame:

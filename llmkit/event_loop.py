@@ -341,6 +341,7 @@ async def apart(function: Callable[..., T], *args: Any) -> T:
     For functions of the user's: one that waits for llmkit itself must not hold a worker that llmkit then waits for.
     """
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()  # from here on nobody can cancel it: the thread will hand in a result
 
     def serve() -> None:
         try:

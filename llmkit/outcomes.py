@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,11 +171,35 @@ class Outcomes:
         return self._beside + Usage(*self._tokens)
 
     def cost(self, prices: Sequence[Price]) -> float | None:
-        """US dollars of this run, task by task: each at the price of the target that answered it; ``None`` where one is unknown."""
+        """US dollars billed in this run, failed answers included; ``None`` where a price, or what was used, is unknown.
+
+        ``prices`` are those of the route's targets.
+        """
+        if len(set(prices)) == 1:
+            return self._cost_at(prices[0])
+        return self._added(range(len(self)), lambda task: self.used(task).cost(prices[self.target[task]]))
+
+    def _cost_at(self, price: Price) -> float | None:
+        """All at the price of short requests, and what long ones cost above it: most runs have none, and a bar asks ten times a second."""
+        short = price.of_request(0)
+        total = self.usage.cost(short)
+        if total is None or price.long_from is None or self.usage.input <= price.long_from:
+            return total
+
+        def above(task: int) -> float | None:
+            used = self.used(task)
+            cost, usual = used.cost(price.of_request(used.input)), used.cost(short)
+            return None if cost is None or usual is None else cost - usual
+
+        long = np.flatnonzero(np.asarray(self.input)[: len(self)] > price.long_from).tolist()
+        more = self._added(long, above)
+        return None if more is None else total + more
+
+    def _added(self, tasks: Iterable[int], cost_of: Callable[[int], float | None]) -> float | None:
         total = 0.0
-        for task in range(len(self)):
+        for task in tasks:
             if self.state[task] in (LIVE, FAILED) and self.target[task] >= 0:
-                cost = self.used(task).cost(prices[self.target[task]])
+                cost = cost_of(task)
                 if cost is None:
                     return None
                 total += cost

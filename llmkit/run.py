@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
 from . import event_loop
 from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable
-from .outcomes import CACHE, FAILED, LIVE, MISSING, Outcomes
+from .outcomes import CACHE, MISSING, Outcomes
 from .types import Outcome, Price, Progress, Usage
 
 __all__ = ["Run", "Shape", "to_the_caller"]
@@ -222,26 +220,7 @@ class Run(Generic[T]):
     @property
     def cost(self) -> float | None:
         """US dollars billed in this run so far, failed answers included; ``None`` where a price is unknown."""
-        if len(set(self.prices)) != 1:
-            return self.outcomes.cost(self.prices)
-        # All at the price of short requests, and what long ones cost above it: most runs have none, and a bar asks ten times a second.
-        price = self.prices[0]
-        total = self.outcomes.usage.cost(price.of_request(0))
-        for task in self._long_tasks(price):
-            used = self.outcomes.used(task)
-            short, long = used.cost(price.of_request(0)), used.cost(price.of_request(used.input))
-            if total is None or short is None or long is None:
-                return None
-            total += long - short
-        return total
-
-    def _long_tasks(self, price: Price) -> list[int]:
-        """The tasks billed in this run that read more than the price calls short."""
-        outcomes = self.outcomes
-        if price.long_from is None or outcomes.usage.input <= price.long_from:
-            return []
-        tasks = np.flatnonzero(np.asarray(outcomes.input)[: len(outcomes)] > price.long_from)
-        return [task for task in tasks.tolist() if outcomes.state[task] in (LIVE, FAILED)]
+        return self.outcomes.cost(self.prices)
 
     def cost_of(self, task: int) -> float | None:
         """US dollars of one task in this run; 0 for answers that were stored."""

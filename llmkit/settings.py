@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -252,11 +253,23 @@ def _moved(provider: Provider, value: str, said: str) -> Provider:
     try:
         url = _completed(value, provider.base_url)
     except ValueError:
-        raise ConfigError(f"{said}={value!r} is no address; it is written like http://127.0.0.1:8000/v1") from None
+        raise ConfigError(f"{said}={_shown(value)!r} is no address; it is written like http://127.0.0.1:8000/v1") from None
+    parts = urlsplit(value if "://" in value else f"http://{value}")
+    if "@" in parts.netloc:
+        cure = f"put the key into {provider.key_env[0]}" if provider.key_env else f'give the key by llmkit.set_key("{provider.name}")'
+        raise ConfigError(f"{said} holds a user or a password before {_shown(value)!r}, which are not sent; {cure}")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{said} holds more after {_shown(value)!r} (a ? or a #), which is not sent; leave it out")
     if urlsplit(url).hostname == urlsplit(provider.base_url).hostname:
         return replace(provider, base_url=url)
     quirks = {quirk: value for quirk, value in provider.quirks.items() if quirk not in _OWN_QUIRKS}
     return replace(provider, base_url=url, quirks=quirks, key_optional=provider.key_optional or is_loopback(url))
+
+
+def _shown(value: str) -> str:
+    """An address for a message, also one that cannot be parsed: without what may be a user, a password or a key in a query."""
+    # The last @ of all, and before the ? and #: a password may hold every one of them.
+    return re.split("[?#]", value.rpartition("@")[2])[0]
 
 
 def _keyring() -> Any:

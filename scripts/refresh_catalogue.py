@@ -53,7 +53,7 @@ OPENROUTER_GONE = re.compile(
     r"anthropic/claude-(2|3-opus|3-sonnet|3\.5-sonnet|3\.7-sonnet)$|cohere/command(-r|-r-plus)?$|deepseek/.*distill-(llama-8b|qwen-1)"
     r"|google/(gemini-(pro|flash)-|gemini-pro$|gemini-2\.5.*preview|gemma-2-9b)|meta-llama/(llama-2|llama-3\.1-405b|llama-3\.2-90b)"
     r"|microsoft/(phi-3|phi-4-multi|wizardlm-2-7b)|mistralai/(codestral-(2501|mamba)|ministral-[38]b$|mistral-7b-instruct(-v0\.2)?$"
-    r"|mistral-(medium|small|tiny)$|mixtral-8x7b|pixtral-12b)|nvidia/llama-3\.1|openai/(chatgpt-4o|gpt-4-(32k|1106)|gpt-4\.5|o1-mini)"
+    r"|mistral-(medium|small|tiny)$|mixtral-8x7b|pixtral-12b)|nvidia/llama-3\.1|openai/(chatgpt-4o|gpt-3\.5-turbo-instruct|gpt-4-(32k|1106)|gpt-4\.5|o1-mini)"
     r"|qwen/(qwen-2-|qwen-2\.5-vl|qwen-(max|turbo|vl)|qwen2\.5|qwq)|x-ai/grok-(2|3|4-fast|beta|code|vision)"
 )
 
@@ -106,8 +106,8 @@ def main(wheel: str | None = None, as_of: str = "") -> None:
         f"Windows, prices, limits and dates: the model data of LiteLLM {version} (MIT licence, copyright Berri AI). A second opinion on "
         "prices, and OpenRouter's: genai-prices (MIT licence, copyright Pydantic Services Inc.). Selection and corrections: llmkit. "
         "context_window is the input limit where a vendor counts input and output apart. Prices are list prices on the day of as_of, for "
-        "short prompts, as types.Price has them; what is left out is unknown. deprecated is the day a model stops to answer, as far as "
-        "announced. An empty list of capabilities is unknown."
+        "short prompts (long_: for those of more than long_from tokens), as types.Price has them; what is left out is unknown. "
+        "deprecated is the day a model stops to answer, as far as announced. An empty list of capabilities is unknown."
     )
     lines = ",\n".join("    " + json.dumps(row) for row in rows)
     head = json.dumps({"as_of": as_of, "source": source}, indent=2).rstrip("\n}")

@@ -573,8 +573,21 @@ def test_nothing_to_work_on_is_told_at_once(lab: Loopback, given: Any) -> None:
     for function in (lambda: llmkit.classify(given, ["a", "b"], model=MODEL), lambda: llmkit.speak(given, model=MODEL)):
         with pytest.raises(BadInput):
             function()
-    with pytest.raises(BadInput):
-        llmkit.transcribe(None, model=MODEL)
+    assert lab.requests == 0
+
+
+@pytest.mark.parametrize("given", ["", "  ", b"", None, float("nan")])
+def test_no_recording_is_told_at_once(lab: Loopback, given: Any) -> None:
+    with pytest.raises(BadInput, match="transcribe needs a recording"):
+        llmkit.transcribe(given, model="lab/whisper-1")
+    assert lab.requests == 0
+
+
+@pytest.mark.parametrize("given", ["", " ", b"", float("nan"), [], (), [""], [None], ["", ""]])
+def test_no_picture_where_one_is_named_is_told_at_once(lab: Loopback, given: Any) -> None:
+    for images in (given, [png(), given]):
+        with pytest.raises(LLMError, match="images holds an empty one" if images is given else None):
+            llmkit.chat("What is it?", images=images, model=MODEL)
     assert lab.requests == 0
 
 

@@ -163,6 +163,39 @@ def test_an_address_that_is_none_is_an_error_that_names_its_variable(value: str)
         Settings({"VENDOR_BASE_URL": value}).addressed(VENDOR)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://user:hunter2@host:99999/v1",
+        "https://user:hunter2@host:8000/v1",
+        "https://hunter2@host/v1",
+        "user:hunter2@host",
+        "https://user:se/hunter2@host:port",
+        "https://user:hunter2@host://hunter2@host:port",
+        "https://host:99999/v1?key=hunter2",
+        "https://host/v1?key=hunter2",
+        "https://host/v1#hunter2",
+        "https://user:hun?hunter2#hunter2@host/v1",
+        "https://host:port/v1?key=hunter2&next=https://host",
+    ],
+)
+def test_an_address_with_a_secret_in_it_is_refused_and_the_secret_not_repeated(value: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"VENDOR_BASE_URL={value!r}")
+    for settings in (Settings({"VENDOR_BASE_URL": value}), Settings({}, folder=tmp_path)):
+        with pytest.raises(llmkit.ConfigError, match="VENDOR_BASE_URL.*host") as caught:
+            settings.addressed(VENDOR)
+        assert "hunter2" not in str(caught.value)
+        assert "user:" not in str(caught.value)
+
+
+def test_who_puts_a_password_into_an_address_is_told_where_the_key_goes() -> None:
+    with pytest.raises(llmkit.ConfigError, match="put the key into VENDOR_API_KEY"):
+        Settings({"VENDOR_BASE_URL": "https://user:secret@host/v1"}).addressed(VENDOR)
+    keyless = Provider("lab", "http://lab/v1", base_url_env=("LAB_URL",))
+    with pytest.raises(llmkit.ConfigError, match=r'llmkit.set_key\("lab"\)'):
+        Settings({"LAB_URL": "https://user:secret@host/v1"}).addressed(keyless)
+
+
 def test_without_a_variable_the_vendors_own_address_stays() -> None:
     assert Settings({"VENDOR_BASE_URL": " "}).addressed(VENDOR) is VENDOR
 

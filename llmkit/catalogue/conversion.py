@@ -54,6 +54,9 @@ _PRICES = (
     ("million_characters", "input_cost_per_character", 1e6),
     ("thousand_searches", "input_cost_per_query", 1e3),
 )
+#: The same of a request longer than so many thousand tokens, as ``input_cost_per_token_above_200k_tokens`` says.
+_LONG = re.compile(r"^input_cost_per_token_above_(\d+)k_tokens$")
+_LONG_PRICES = tuple((f"long_{ours}", theirs) for ours, theirs, _ in _PRICES if ours in ("input", "cached_input", "cache_write", "output"))
 #: These bill each search beside the tokens, so that tokens alone are not what an answer costs.
 _SEARCHES = re.compile(r"^perplexity/sonar|search-(preview|api)")
 #: LiteLLM has these, and they are gone or nothing to talk to by the vendor's usual endpoint. Seen 2026-11-21.
@@ -149,7 +152,7 @@ def _count(figure: Any) -> int | None:
     """A number of tokens or requests; LiteLLM writes some as floats, and some as texts."""
     try:
         return int(figure) or None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -163,6 +166,8 @@ def _price(vendor: str, name: str, operation: str, facts: Mapping[str, Any]) -> 
         for ours, theirs, units in _PRICES
         if isinstance(facts.get(theirs), int | float) and facts[theirs] >= 0
     }
+    if operation == "chat":
+        price |= _long_price(facts)
     if operation == "speak" and facts.get("output_cost_per_audio_token"):
         price["output"] = round(facts["output_cost_per_audio_token"] * 1e6, 6)
     if not any(price.values()):  # all of it nothing: not known, rather than given away
@@ -171,3 +176,17 @@ def _price(vendor: str, name: str, operation: str, facts: Mapping[str, Any]) -> 
         price["output"] = 0.0
         price.pop("batch_output", None)
     return price
+
+
+def _long_price(facts: Mapping[str, Any]) -> dict[str, float]:
+    """What a long request costs, where that is something else; of several lengths the first."""
+    lengths = sorted(int(found[1]) for key in facts if (found := _LONG.match(key)) and _dollars(facts[key]))
+    if not lengths:
+        return {}
+    above = f"_above_{lengths[0]}k_tokens"
+    long = {ours: round(float(facts[theirs + above]) * 1e6, 6) for ours, theirs in _LONG_PRICES if _dollars(facts.get(theirs + above))}
+    return {"long_from": lengths[0] * 1000, **long}
+
+
+def _dollars(figure: Any) -> bool:
+    return isinstance(figure, int | float) and figure > 0

@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import http.client
 import json
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import BadInput, ConnectionLost, ServerFault, TimedOut
+from .. import event_loop
+from ..errors import BadInput, ConnectionLost, LLMError, ServerFault, TimedOut
 from .conversion import is_litellm, rows_of
 
 __all__ = ["USUAL", "document_from", "fetched", "kept"]
@@ -32,7 +34,11 @@ LARGEST = 16_000_000
 
 class _SameGuard(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _guarded(newurl)
+        try:
+            _guarded(newurl)
+        except BadInput:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -52,8 +58,38 @@ def _guarded(url: str) -> bool:
 
 
 def fetched(url: str, timeout: float) -> bytes:
-    """The body at an address, at most ``LARGEST`` bytes, within ``timeout`` seconds in all."""
+    """The body at an address, at most ``LARGEST`` bytes, within ``timeout`` seconds in all.
+
+    In a thread of its own: the time of a socket is for each read, so that a server that drips its headers has any time it likes, and a
+    name that is looked up has no time at all.
+    """
     here = _guarded(url)
+    found = event_loop.call(_in_time, url, here, timeout)
+    if isinstance(found, LLMError):
+        raise found
+    return found
+
+
+async def _in_time(url: str, here: bool, timeout: float) -> bytes | LLMError:
+    work = asyncio.ensure_future(event_loop.apart(_outcome, url, here, timeout))
+    # Not wait_for, which would cancel what a thread goes on with.
+    done, _ = await asyncio.wait({work}, timeout=timeout)
+    return work.result() if done else _too_late(url, timeout)
+
+
+def _too_late(url: str, timeout: float) -> TimedOut:
+    return TimedOut(f"{urlsplit(url).hostname} did not send the catalogue within {timeout:g} s; nothing was changed")
+
+
+def _outcome(url: str, here: bool, timeout: float) -> bytes | LLMError:
+    """What came, or why nothing did; not raised, since nobody listens any more once the time is up."""
+    try:
+        return _body(url, here, timeout)
+    except LLMError as error:
+        return error
+
+
+def _body(url: str, here: bool, timeout: float) -> bytes:
     host = urlsplit(url).hostname
     until = time.monotonic() + timeout
     handlers: list[Any] = [_SameGuard(), *([urllib.request.ProxyHandler({})] if here else [])]
@@ -75,7 +111,7 @@ def fetched(url: str, timeout: float) -> bytes:
     except (urllib.error.URLError, TimeoutError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            raise TimedOut(f"{host} did not send the catalogue within {timeout:g} s; nothing was changed") from None
+            raise _too_late(url, timeout) from None
         raise ConnectionLost(f"{host} cannot be reached ({type(reason).__name__}); nothing was changed") from None
     if missing:
         raise ConnectionLost(f"{host} stopped before the end; nothing was changed")
@@ -93,10 +129,13 @@ def document_from(body: bytes, served: Mapping[str, tuple[str, ...]]) -> dict[st
     today = datetime.datetime.now(datetime.UTC).date()
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadInput("the download is no JSON; nothing was changed") from None
-    if is_litellm(document):
-        document = {"as_of": today.isoformat(), "models": list(rows_of(document, served, today.isoformat(), "litellm"))}
+    try:
+        if is_litellm(document):
+            document = {"as_of": today.isoformat(), "models": list(rows_of(document, served, today.isoformat(), "litellm"))}
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise BadInput(f"the download is not in the form of LiteLLM's model data ({type(error).__name__}); nothing was changed") from None
     if not isinstance(document, Mapping) or not isinstance(document.get("models"), list) or not document["models"]:
         raise BadInput('the download has no "models"; a catalogue is {"as_of": "2026-11-21", "models": [...]}; nothing was changed')
     try:

@@ -83,13 +83,17 @@ class Catalogue:
         return tomllib.loads(_HERE.joinpath("aliases.toml").read_text("utf-8"))
 
     def _downloaded(self) -> list[dict[str, Any]]:
-        """The rows that ``refresh`` kept, unless the package has newer ones by now."""
+        """The rows that ``refresh`` kept, unless the package has newer ones by now.
+
+        Another version of llmkit may have kept them: a row in a form that this one does not know is left out.
+        """
         path = self._kept_at()
         try:
             found = orjson.loads(path.read_bytes()) if path else {}
-            return list(found["models"]) if found and found["as_of"] >= self._json["as_of"] else []
+            rows = list(found["models"]) if found and found["as_of"] >= self._json["as_of"] else []
         except (OSError, ValueError, LookupError, TypeError):
             return []
+        return [kept for row in rows if (kept := _known_form(row)) is not None]
 
     def _kept_at(self) -> Path | None:
         return None if self.folder is None else self.folder() / "models.json"
@@ -192,7 +196,7 @@ class Catalogue:
             raise BadInput("this catalogue has no folder to keep a download in")
         served = {name: provider.operations for name, provider in self.shipped_providers().items()}
         found = document_from(fetched(url or USUAL, timeout), served)
-        found["models"] = [{key: value for key, value in _checked(row).items() if key != "aliases"} for row in found["models"]]
+        found["models"] = [_without_aliases(row) for row in found["models"]]
         if found["as_of"] < self._json["as_of"]:
             raise BadInput(f"the download is from {found['as_of']} and llmkit's own from {self._json['as_of']}; nothing was changed")
         before = set(self._rows)
@@ -399,6 +403,9 @@ def _checked(row: Any) -> Mapping[str, Any]:
             if key not in known:
                 near = get_close_matches(str(key), known, 1, 0.5)
                 raise BadInput(f"a {what} has no {key!r}; {f'did you mean {near[0]!r}?' if near else 'it has ' + ', '.join(sorted(known))}")
+    length = price.get("long_from")
+    if length is not None and (type(length) is not int or length < 1):
+        raise BadInput(f"long_from of {name} is tokens, a whole number of more than 0, not {length!r}")
     for key, value in price.items():
         if value is not None and not _amount(value):
             raise BadInput(f"the {key} price of {name} is dollars{_UNITS.get(key, ' per million tokens')}, not {value!r}")
@@ -411,9 +418,24 @@ def _checked(row: Any) -> Mapping[str, Any]:
     for key in _TEXTS:
         if row.get(key) is not None and not _texts(row[key]):
             raise BadInput(f"{key} of {name} is a list of texts, not {row[key]!r}")
+    for key in ("source", "as_of"):
+        if row.get(key) is not None and not isinstance(row[key], str):
+            raise BadInput(f"{key} of {name} is a text, not {type(row[key]).__name__}")
     if row.get("deprecated") is not None and not _day(row["deprecated"]):
         raise BadInput(f'deprecated of {name} is the day a model ends, as "2027-01-31", not {row["deprecated"]!r}')
     return row
+
+
+def _without_aliases(row: Any) -> dict[str, Any]:
+    """A row from elsewhere, checked: which names lead to a model is not for a download to say."""
+    return {key: value for key, value in _checked(row).items() if key != "aliases"}
+
+
+def _known_form(row: Any) -> dict[str, Any] | None:
+    try:
+        return _without_aliases(row)
+    except BadInput:
+        return None
 
 
 _UNITS = {

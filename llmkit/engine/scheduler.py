@@ -586,7 +586,6 @@ class Line:
             return
         await writer.drain()
         usage = outcomes.usage
-        prices = {target.model.price for target in self.route}
         await writer.end_run(
             self._journal,
             {
@@ -597,7 +596,7 @@ class Line:
                 "input": usage.input,
                 "cached_input": usage.cached_input,
                 "output": usage.output,
-                "cost": usage.cost(prices.pop()) if len(prices) == 1 else outcomes.cost([target.model.price for target in self.route]),
+                "cost": outcomes.cost([target.model.price for target in self.route]),
                 "stopped": outcomes.stopped.kind if outcomes.stopped is not None else None,
             },
         )
@@ -648,7 +647,7 @@ class Line:
             requests=requests,
             input_tokens=tokens,
             output_tokens=answer_tokens,
-            cost=self._bill(beside, tokens, answer_tokens, target.model.price),
+            cost=self._bill(beside, tokens, answer_tokens, target.model.price.of_request(tokens // max(1, requests))),
             seconds=_seconds(requests, tokens + answer_tokens, account.limiter),
             basis=f"input by {learned}; {words}" + ("; all by the first model of the route" if len(self.route) > 1 else ""),
         )

@@ -196,7 +196,8 @@ class Transport:
 
     def _open(self) -> aiohttp.ClientSession:
         # No bound here: what may be in flight is the limiter's to say, and a pool smaller than it would hold requests that look sent.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        # aiohttp makes its own TLS context when it is imported; SSL_CERT_FILE, which our messages advise, is mostly set after that.
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=ssl.create_default_context())
         self._session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,  # unpacked here, within a bound

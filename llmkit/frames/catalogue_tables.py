@@ -15,7 +15,7 @@ from ..types import Model, Price, Provider
 
 __all__ = ["models_table", "providers_table", "servers_table", "ways_table"]
 
-_PRICES = [field.name for field in fields(Price)]
+_PRICES = [field.name for field in fields(Price) if field.name != "long_from"]
 _COUNTS = ["context_window", "output_limit", "dimensions"]
 
 

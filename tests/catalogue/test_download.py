@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ SHIPPED_ON = Catalogue()._json["as_of"]
 #: The package's own rows may be from a day that a clock has not reached yet.
 AS_OF = max(TODAY.isoformat(), SHIPPED_ON)
 ROW = {"provider": "openai", "name": "gpt-of-tomorrow", "operations": ["chat"], "price": {"input": 1.5, "output": 6.0}}
+
+CHAT = {"litellm_provider": "openai", "mode": "chat"}
 
 
 class Site:
@@ -114,6 +118,32 @@ def test_a_kept_file_that_is_damaged_is_as_good_as_none(known: Catalogue, tmp_pa
     assert known.model("openai", "gpt-4.1-mini").price.input == 0.4
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**ROW, "name": "new-form", "price": {"input": 1.0, "price_of_tomorrow": 2.0}},
+        {**ROW, "name": "new-form", "price": {"input": "cheap"}},
+        {"provider": "openai"},
+        "openai/new-form",
+        None,
+    ],
+)
+def test_a_kept_row_of_a_form_that_is_not_known_is_left_out_and_the_others_stay(known: Catalogue, tmp_path: Path, row: Any) -> None:
+    path = tmp_path / "catalogue" / "models.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"as_of": AS_OF, "models": [row, ROW]}))
+    names = {model.name for model in known.models()}
+    assert "gpt-of-tomorrow" in names
+    assert "new-form" not in names
+
+
+def test_a_kept_row_gives_no_alias(known: Catalogue, tmp_path: Path) -> None:
+    path = tmp_path / "catalogue" / "models.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"as_of": AS_OF, "models": [{**ROW, "aliases": ["gpt-4.1-mini"]}]}))
+    assert "openai/gpt-of-tomorrow" not in [str(model) for model in known.named("gpt-4.1-mini")]
+
+
 def test_litellms_own_file_is_read_too(site: Site, known: Catalogue) -> None:
     site.says(
         {
@@ -164,11 +194,25 @@ def test_an_address_in_a_download_is_not_taken(site: Site, known: Catalogue) -> 
         ({"as_of": AS_OF, "models": [{**ROW, "command": "rm"}]}, "a model has no 'command'"),
         ({"as_of": AS_OF, "models": [{**ROW, "operations": "chat"}]}, "operations of gpt-of-tomorrow is a list"),
         ({"as_of": AS_OF, "models": [{**ROW, "deprecated": "soon"}]}, "the day a model ends"),
+        ({"as_of": AS_OF, "models": [{**ROW, "source": ["a page"]}]}, "source of gpt-of-tomorrow is a text"),
+        ({"x": {**CHAT, "litellm_provider": []}}, "not in the form of LiteLLM's"),
+        ({"x": {**CHAT, "mode": []}}, "not in the form of LiteLLM's"),
+        ({"x": {**CHAT, "deprecation_date": 20270131}}, "not in the form of LiteLLM's"),
+        ({"x": {**CHAT, "mode": "audio_transcription", "supported_endpoints": None}}, "not in the form of LiteLLM's"),
+        ({"x": {**CHAT, "input_cost_per_token": 10**400}}, "not in the form of LiteLLM's"),
+        ({"x": {**CHAT, "max_input_tokens": float("inf"), "input_cost_per_token": float("inf")}}, "dollars per million tokens"),
     ],
 )
 def test_a_download_that_is_no_catalogue_changes_nothing(site: Site, known: Catalogue, tmp_path: Path, document: Any, cure: str) -> None:
     site.says(document)
     with pytest.raises(llmkit.BadInput, match=cure):
+        known.refresh(site.url, 5)
+    assert untouched(known, tmp_path)
+
+
+def test_a_download_that_is_nested_without_end_changes_nothing(site: Site, known: Catalogue, tmp_path: Path) -> None:
+    site.body = b"[" * 200_000
+    with pytest.raises(llmkit.BadInput, match="no JSON"):
         known.refresh(site.url, 5)
     assert untouched(known, tmp_path)
 
@@ -215,10 +259,31 @@ def test_a_server_that_is_not_there_is_told(site: Site, known: Catalogue) -> Non
 
 
 def test_a_server_that_says_nothing_is_given_up_in_time(site: Site, known: Catalogue) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(llmkit.TimedOut, match=r"within 0\.05 s"):
         known.refresh(f"http://127.0.0.1:{silent.getsockname()[1]}/", 0.05)
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"])
+def test_a_server_that_drips_is_given_up_in_time(known: Catalogue, head: bytes) -> None:
+    given_up = threading.Event()
+
+    def drip(server: socket.socket) -> bool:
+        """Whether the client gave up before five seconds of drips were over."""
+        client, _ = server.accept()
+        with client:
+            client.sendall(head)
+            for _ in range(250):
+                if given_up.wait(0.02):
+                    return True
+                client.sendall(b"x")
+        return False
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        in_time = pool.submit(drip, server)
+        with pytest.raises(llmkit.TimedOut, match=r"within 0\.1 s"):
+            known.refresh(f"http://127.0.0.1:{server.getsockname()[1]}/", 0.1)
+        given_up.set()
+        assert in_time.result()
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import resource
 import socket
+import sqlite3
 import ssl
 import subprocess
+import sys
+import threading
 import time
+import tomllib
 import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +27,12 @@ import pandas as pd
 import pytest
 
 import llmkit
+from llmkit import event_loop
+from llmkit.engine.store import Store
+from llmkit.testing import ManualClock
 from tests.loopback import (
     Close,
+    CloseMidBody,
     GzipBomb,
     Hang,
     Json,
@@ -49,11 +60,11 @@ def rows(count: int) -> pd.DataFrame:
     return pd.DataFrame({"text": [f"row {number}." for number in range(count)]})
 
 
-def chat(frame: pd.DataFrame, **options: Any) -> pd.Series:
+def chat(frame: pd.DataFrame, **options: Any) -> Any:
     return frame.llm.chat("Say {text}", **{"model": "lab/test-chat", "show_progress": False, **options})
 
 
-def embed(frame: pd.DataFrame, **options: Any) -> pd.Series:
+def embed(frame: pd.DataFrame, **options: Any) -> Any:
     return frame.llm.embed("text", **{"model": "lab/test-embed", "show_progress": False, **options})
 
 
@@ -302,6 +313,7 @@ def test_co01_there_is_exactly_one_layer_that_retries(server: Loopback, lab: str
 def test_tp01_a_reset_connection_is_tried_again(server: Loopback, lab: str) -> None:
     server.fault("row 0", Reset(), times=2)
     assert chat(rows(1)).notna().all()
+    assert server.requests == 3
 
 
 def test_tp02_ten_thousand_rows_against_a_dead_host_fail_in_seconds() -> None:
@@ -317,59 +329,91 @@ def test_tp02_ten_thousand_rows_against_a_dead_host_fail_in_seconds() -> None:
     assert set(failed["kind"]) == {"connection"}
 
 
+def test_tp02_when_the_host_is_back_the_same_call_goes_on() -> None:
+    with Loopback() as server:
+        llmkit.add_provider("lab", server.url, "key")
+        assert chat(rows(5)).notna().all()
+        server.stop()
+        llmkit.session.default().close()
+        with pytest.raises(llmkit.ConnectionLost):
+            chat(rows(200))
+        server.start()
+        before = server.requests
+        assert chat(rows(200)).notna().all()
+        assert server.requests - before == 195
+
+
 def test_tp03_an_unknown_host_is_said_by_name() -> None:
     llmkit.add_provider("nowhere", "http://does-not-exist.invalid/v1", "key")
+    began = time.monotonic()
     with pytest.raises(llmkit.ConnectionLost, match=r"does-not-exist\.invalid.*DNS"):
         chat(rows(2000), model="nowhere/model")
+    assert time.monotonic() - began < 15
+
+
+def certificate_of(folder: Path, *names: str, days: int = 2) -> tuple[Path, Path]:
+    """A key and a certificate that it signed itself."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    about = ["-days", str(days), "-subj", "/CN=lab", *(word for name in names for word in ("-addext", f"subjectAltName={name}"))]
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*request, *about], check=True, capture_output=True)
+    return key, certificate
+
+
+@contextmanager
+def served_with(key: Path, certificate: Path) -> Iterator[tuple[int, list[str]]]:
+    """A port that speaks TLS and then one answer; and a list that grows with each handshake begun."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    begun: list[str] = []
+    context.sni_callback = lambda sock, name, ctx: begun.append("handshake")
+    body = b'{"choices":[{"index":0,"message":{"content":"safe"},"finish_reason":"stop"}]}'
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}]}")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    async def listen() -> asyncio.Server:
+        return await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
+
+    async def close(listening: asyncio.Server) -> None:
+        listening.close()
+
+    listening = event_loop.call(listen)
+    try:
+        yield listening.sockets[0].getsockname()[1], begun
+    finally:
+        event_loop.call(close, listening)
 
 
 def test_tp04_an_untrusted_certificate_ends_the_run_with_the_cure(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-            "-days",
-            "1",
-            "-subj",
-            "/CN=other",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    handshakes = 0
-
-    async def serve() -> asyncio.AbstractServer:
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.close()
-
-        return await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
-
-    from llmkit import event_loop
-
-    listening = event_loop.call(serve)
-    try:
-        port = listening.sockets[0].getsockname()[1]
+    with served_with(*certificate_of(tmp_path, "IP:127.0.0.1")) as (port, begun):
         llmkit.add_provider("tls", f"https://127.0.0.1:{port}/v1", "key")
         with pytest.raises(llmkit.Untrusted, match="SSL_CERT_FILE"):
             chat(rows(1000), model="tls/model")
-    finally:
+    assert 1 <= len(begun) <= 8
 
-        async def close() -> None:
-            listening.close()
 
-        event_loop.call(close)
-    assert handshakes == 0
+OVER_TLS = """
+import sys, llmkit
+llmkit.add_provider("tls", sys.argv[1], "key")
+try:
+    print(llmkit.chat("Say it", model="tls/model"))
+except llmkit.Untrusted:
+    print("untrusted")
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), [("IP:127.0.0.1", "safe"), ("DNS:other.invalid", "untrusted")])
+def test_tp04_a_certificate_in_ssl_cert_file_is_trusted_for_its_own_host_only(tmp_path: Path, name: str, said: str) -> None:
+    key, certificate = certificate_of(tmp_path, name)
+    environment = {**os.environ, "SSL_CERT_FILE": str(certificate)}  # read once in a process
+    with served_with(key, certificate) as (port, begun):
+        command = [sys.executable, "-c", OVER_TLS, f"https://127.0.0.1:{port}/v1"]
+        printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert printed.strip() == said
+    assert begun == ["handshake"]
 
 
 def test_tp06_a_server_that_never_answers_is_given_up_in_time(server: Loopback, lab: str) -> None:
@@ -430,6 +474,8 @@ def test_em02_a_text_that_ollama_cannot_embed_is_one_row_error(server: Loopback,
     server.fault("row 200.", Status(500, body), times=FOREVER)
     vectors = embed(rows(256))
     assert vectors.isna().sum() == 1
+    assert llmkit.last().errors()["row"].tolist() == [200]
+    assert server.requests <= 2 * math.log2(256) + 1, "found by halving, and not tried again"
 
 
 def spoiled(position: int, vector: Any) -> Any:
@@ -469,6 +515,28 @@ def test_em06_a_vector_that_did_not_come_is_a_row_error(server: Loopback, lab: s
 def test_em07_a_vector_of_another_length_is_a_row_error(server: Loopback, lab: str) -> None:
     server.corrupt_embeddings = spoiled(5, np.ones(7, np.float32))
     assert embed(rows(10)).isna().tolist() == [number == 5 for number in range(10)]
+    assert llmkit.last().errors()["kind"].tolist() == ["invalid_vector"]
+
+
+def test_em07_a_vector_of_another_length_is_no_answer_and_is_asked_for_again(server: Loopback, lab: str) -> None:
+    server.corrupt_embeddings = spoiled(5, np.ones(7, np.float32))
+    embed(rows(10))
+    server.corrupt_embeddings = None
+    assert embed(rows(10)).notna().all()
+    assert [len(seen.texts) for seen in server.seen] == [10, 1]
+
+
+def test_em07_a_model_whose_vectors_change_their_length_in_mid_run_ends_it(server: Loopback, lab: str) -> None:
+    def changed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return items if server.requests <= 3 else [{**item, "embedding": np.ones(7, np.float32)} for item in items]
+
+    server.corrupt_embeddings = changed
+    with pytest.raises(llmkit.AccessError, match="another length than the 8 numbers"):
+        embed(rows(5000), max_concurrency=1)
+    assert server.requests == 4, "and nothing more is paid for"
+    run = llmkit.last()
+    assert run.partial().notna().sum() == sum(len(seen.texts) for seen in server.seen[:3])
+    assert run.partial().dropna().map(len).unique().tolist() == [8]
 
 
 def test_base64_and_float_vectors_are_the_same_to_the_last_bit(server: Loopback) -> None:
@@ -519,3 +587,191 @@ def test_a_budget_of_unequal_rows_ends_the_run_and_hangs_nobody(lab: Loopback) -
     assert run.done
     assert run.cost is not None
     assert 0 < run.cost <= 0.004
+
+
+def test_co04_every_try_is_in_the_row_and_in_the_journal(server: Loopback, lab: str, cache_dir: Path) -> None:
+    server.fault("row 1.", CloseMidBody(0.9), times=2)
+    said = chat(rows(3), detail=True)
+    assert said["attempts"].tolist() == [1, 3, 1]
+    assert said["attempts"].sum() == server.requests
+    llmkit.session.default().close()
+    with closing(sqlite3.connect(cache_dir / "shard-000.sqlite")) as store:
+        assert store.execute("SELECT sum(attempts) FROM outcomes").fetchone() == (server.requests,)
+
+
+# -------------------------------------------------------------------------------------------- outages, clocks and callbacks
+
+
+def test_tp10_an_outage_of_a_minute_is_waited_out_and_costs_no_row(server: Loopback) -> None:
+    clock = ManualClock()
+    llmkit.session.default.made = llmkit.Session(clock=clock)
+    llmkit.add_provider("lab", server.url, "key")
+    server.latency = lambda seen: 0.0 if seen.number <= 100 else 3600.0
+    run = chat(rows(300), wait=False)
+    server.wait_for(101)
+    server.stop()
+    advanced(clock, 60.0)
+    assert not run.done
+    server.latency = 0.0
+    server.start()
+    advanced(clock, 90.0, run)
+    assert run.wait(30)
+    assert run.result().notna().all()
+
+
+def test_tp10_a_provider_that_stays_away_ends_the_run_after_a_while(server: Loopback) -> None:
+    clock = ManualClock()
+    llmkit.session.default.made = llmkit.Session(clock=clock)
+    llmkit.add_provider("lab", server.url, "key")
+    server.latency = lambda seen: 0.0 if seen.number <= 100 else 3600.0
+    run = chat(rows(3000), wait=False)
+    server.wait_for(101)
+    server.stop()
+    advanced(clock, 120.0, run)
+    with pytest.raises(llmkit.ConnectionLost):
+        run.result()
+    assert run.partial().notna().any()
+
+
+def test_tp10_all_connections_lost_at_once_cost_each_row_one_try(server: Loopback, lab: str) -> None:
+    server.hold()
+    run = chat(rows(50), wait=False, detail=True)
+    server.wait_for(8)
+    server.stop()
+    server.start()
+    said = run.result()
+    assert said["value"].notna().all()
+    assert said["attempts"].max() <= 3
+
+
+def advanced(clock: ManualClock, seconds: float, run: Any = None) -> None:
+    """Let time pass in steps, each alarm at its moment, and never while a request is on its way; until the run is done."""
+    until = clock.now() + seconds
+
+    async def turn() -> None:
+        while clock.now() < until and not (run is not None and run.done):
+            await asyncio.sleep(0)
+            if any(account.limiter.in_flight for account in llmkit.session.default().engine._accounts.values()):
+                continue
+            due = clock.next_alarm
+            clock.advance(min(until, until if due is None else max(due, clock.now())) - clock.now())
+
+    event_loop.call(turn)
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0], ids=["an hour on", "an hour back"])
+def test_nb08_a_clock_that_is_put_on_or_back_in_mid_run_hurries_and_stalls_nobody(
+    server: Loopback, lab: str, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    right, moved = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: right() + moved[0])
+
+    def jumping(seen: Any) -> float:
+        moved[0] += jump
+        return 0.0
+
+    server.latency = jumping
+    llmkit.limit("lab", rpm=600)
+    server.fault("row 5.", rate_limited(retry_after_ms=300))
+    server.fault("row 9.", server_error())
+    began = time.monotonic()
+    assert chat(rows(20)).notna().all()
+    assert time.monotonic() - began < 10
+    refused = next(seen for seen in server.seen if "row 5." in seen.texts[0])
+    assert min(seen.at - refused.at for seen in server.seen if seen.at > refused.at + 0.1) >= 0.3
+    assert llmkit.last().progress().seconds < 10
+
+
+def test_nb10_a_callback_that_raises_is_told_once_and_costs_no_row(server: Loopback, lab: str) -> None:
+    server.hold()
+    run = chat(rows(100), wait=False)
+    called = threading.Event()
+
+    def bad(progress: Any) -> None:
+        called.set()
+        raise ValueError("the callback's own")
+
+    def watched() -> Any:
+        run.watch(bad)
+        assert called.wait(5)
+        server.release()
+        said = run.result()
+        for thread in threading.enumerate():
+            if thread.name == "llmkit-watch":
+                thread.join(5)
+        return said
+
+    with pytest.warns(RuntimeWarning, match="callback raised ValueError and was removed"):
+        said = watched()
+    assert said.notna().all()
+
+
+def test_nb10_a_callback_that_blocks_holds_up_no_row(server: Loopback, lab: str) -> None:
+    blocked, let_go = threading.Event(), threading.Event()
+
+    def slow(progress: Any) -> None:
+        blocked.set()
+        let_go.wait(30)
+
+    server.hold()
+    run = chat(rows(100), wait=False).watch(slow)
+    assert blocked.wait(5)
+    server.release()
+    assert run.result().notna().all()
+    assert not let_go.is_set()
+    let_go.set()
+
+
+# --------------------------------------------------------------------------------------------- what answers may do to a reader
+
+HOSTILE = ['=HYPERLINK("http://evil.example","x")', "+1", "-1", "@SUM(A1)", "\tx", "<script>alert(1)</script><img src=x onerror=alert(1)>"]
+
+
+def test_da06_answers_stand_in_the_frame_as_they_came(server: Loopback, lab: str) -> None:
+    answers = iter(HOSTILE)
+    server.answer = lambda body: next(answers)
+    assert chat(rows(len(HOSTILE)), max_concurrency=1).tolist() == HOSTILE
+
+
+def test_da07_nothing_of_llmkit_draws_an_answer_as_html(server: Loopback, lab: str, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answer = lambda body: HOSTILE[-1]
+    said = chat(rows(3), show_progress=True)
+    run = llmkit.last()
+    shown = "".join(capsys.readouterr()) + repr(run) + repr(llmkit.session.default()) + run.summary()
+    assert "<script" not in shown
+    assert not any(hasattr(thing, "_repr_html_") for thing in (run, llmkit.session.default(), run.progress(), said.llm))
+    assert "&lt;script&gt;" in said.to_frame()._repr_html_(), "and pandas escapes what it draws"
+
+
+# ----------------------------------------------------------------------------------------------------- the store, and supply
+
+
+def test_ca12_one_answer_among_hundreds_of_thousands_is_found_in_less_than_a_millisecond(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "shard-000.sqlite")) as db:
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
+            "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created) "
+            "SELECT randomblob(16), CAST('an answer' AS BLOB), 1, 0, 1, 'stop', 'm', 0.0 FROM n"
+        )
+        db.commit()
+        keys = [key for (key,) in db.execute("SELECT key FROM replies WHERE id % 200 = 0")]
+    store = Store(tmp_path)
+    began = time.perf_counter()
+    found = sum(len(store.get_many([key])) for key in keys)
+    seconds = (time.perf_counter() - began) / len(keys)
+    store.close()
+    print(f"{1e6 * seconds:.0f} microseconds a look-up")
+    assert found == len(keys) == 1000
+    assert seconds < 1e-3
+
+
+def test_se04_few_packages_come_along_and_no_file_that_runs_by_itself() -> None:
+    root = Path(llmkit.__file__).resolve().parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    needed = [re.split(r"[^\w-]", line)[0] for line in project["project"]["dependencies"]]
+    assert len(needed) <= 11
+    assert "litellm" not in needed
+    packages = [root / name for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+    assert not [path for package in packages for path in package.rglob("*") if path.suffix in (".pth", ".pkl", ".so", ".egg-link")]
+    assert "force-include" not in project["tool"]["hatch"]["build"]["targets"]["wheel"]
