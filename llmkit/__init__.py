@@ -16,6 +16,7 @@ from .clients import Embedder, Embeddings, Reranker, Reranking, client, embedder
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
 from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
+from .reports import Report, report, runs, usage
 from .run import Run
 from .session import Session
 from .streams import Stream
@@ -30,6 +31,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "Embeddings",
     "Estimate",
     "Progress",
+    "Report",
     "Reranker",
     "Reranking",
     "Run",
@@ -52,11 +54,14 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "models",
     "providers",
     "rerank",
+    "report",
     "reranker",
+    "runs",
     "set_key",
     "speak",
     "stream",
     "transcribe",
+    "usage",
     "use",
 ]
 

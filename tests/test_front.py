@@ -430,6 +430,7 @@ _LOCAL = importlib.util.find_spec("sklearn") is not None and importlib.util.find
     [
         llmkit.front,
         llmkit.asking,
+        llmkit.reports,
         llmkit.clients,
         llmkit.frames.pandas_accessor,
         llmkit.frames.series_accessor,

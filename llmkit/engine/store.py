@@ -15,6 +15,7 @@ import stat
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from ..event_loop import abandon
 
-__all__ = ["Entry", "Store", "StoreBusy", "StoreLost", "Stored"]
+__all__ = ["Entry", "OutcomesPage", "Store", "StoreBusy", "StoreLost", "Stored"]
 
 T = TypeVar("T")
 
@@ -64,6 +65,16 @@ class Stored:
     output: int
     finish: str | None
     model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesPage:
+    """A stretch of the journal: (run, model, answers, errors, input, cached input, output, answers and errors that were billed),
+    (run, model, seconds) of each live answer, and the (run, task) that the next page begins after, ``None`` at the end."""
+
+    sums: list[tuple[Any, ...]]
+    seconds: list[tuple[int, str, float]]
+    end: tuple[int, int] | None
 
 
 class Entry(Protocol):
@@ -214,13 +225,36 @@ class Store:
                 break
         return found
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a read-only query over every shard, one after another (for the reports)."""
+    def journal(self) -> tuple[list[tuple[Any, ...]], list[str]]:
+        """Every line of ``runs`` in every shard, the shard's name before it; and the names of files that cannot be read here."""
         self._see_others()
-        rows: list[tuple[Any, ...]] = []
-        for db in (self._db, *self._others.values()):
-            rows += db.execute(sql, parameters).fetchall()
-        return rows
+        lines: list[tuple[Any, ...]] = []
+        unread = [path.name for path in self._left]
+        for path, db in self._shards().items():
+            try:
+                lines += [(path.name, *line) for line in db.execute(_LINES).fetchall()]
+            except sqlite3.Error:
+                unread.append(path.name)
+        others = set(self.directory.glob("shard-*.sqlite")) - {*self._shards(), *self._left}
+        return lines, sorted([*unread, *(path.name for path in others if not _being_made(path))])
+
+    def outcomes(self, shard: str, after: tuple[int, int], last_run: int, most: int) -> OutcomesPage | None:
+        """The next ``most`` outcomes of a shard in the order of (run, task), added up; ``None`` where it cannot be read.
+
+        Parts, since a running run waits for this thread to keep its answers.
+        """
+        db = self._shards().get(self.directory / shard)
+        if db is None:
+            return None
+        try:
+            end = db.execute(_END, (*after, last_run, most - 1)).fetchone()
+            between = (*after, *(end or (last_run + 1, -1)))
+            return OutcomesPage(db.execute(_SUMS, between).fetchall(), db.execute(_SECONDS, between).fetchall(), end)
+        except sqlite3.Error:
+            return None
+
+    def _shards(self) -> dict[Path, sqlite3.Connection]:
+        return {self.path: self._db, **self._others}
 
     # --------------------------------------------------------------------------------------------------------- writing
 
@@ -259,6 +293,20 @@ class Store:
         for lock in (self._lock, *self._left.values()):
             lock.close()
 
+
+_LINES = (
+    "SELECT number, id, operation, model, started, ended, rows, done, errors, stored, requests, input, cached_input, output, cost, stopped"
+    " FROM runs"
+)
+_END = "SELECT run, task FROM outcomes WHERE (run, task) > (?, ?) AND run <= ? ORDER BY run, task LIMIT 1 OFFSET ?"
+#: An error that was shared with a run that asked for the same at the same time was not paid again: it took no attempt.
+_SUMS = (
+    "SELECT run, model, sum(source IS NOT NULL), sum(error IS NOT NULL), total(input * (attempts > 0)),"
+    " total(cached_input * (attempts > 0)), total(output * (attempts > 0)),"
+    " sum(source IS NOT NULL OR (attempts > 0 AND input + output > 0)) FROM outcomes"
+    " WHERE (run, task) > (?, ?) AND (run, task) <= (?, ?) GROUP BY run, model"
+)
+_SECONDS = "SELECT run, model, seconds FROM outcomes WHERE (run, task) > (?, ?) AND (run, task) <= (?, ?) AND source = 'live'"
 
 _INTO_REPLIES = "INSERT INTO replies (key, value, input, cached_input, output, finish, model, created)"
 _OR_RENEW = (
@@ -330,6 +378,15 @@ def _translated(error: sqlite3.Error) -> Exception:
 
 def _plainly(error: BaseException) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def _being_made(path: Path) -> bool:
+    """Whether its owner has not laid its tables yet; then there is nothing in it."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+            return bool(db.execute("PRAGMA user_version").fetchone()[0] == 0)
+    except sqlite3.Error:
+        return False
 
 
 def _make(directory: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..event_loop import Clock, LoopClock, Timer, Worker
 from .store import Entry, Store, StoreBusy, Stored, StoreLost
 
 __all__ = ["Writer"]
+
+T = TypeVar("T")
 
 
 def _as_stored(entry: Entry) -> Stored:
@@ -85,6 +87,15 @@ class Writer:
                 except (ValueError, TypeError):
                     pass  # not to be packed, hence not to be kept
         return found
+
+    async def read(self, look: Callable[[Store], T]) -> T | None:
+        """``look(store)`` in the thread that owns the store; ``None`` where there is no store."""
+
+        def read() -> T | None:
+            store = self._opened()
+            return look(store) if store is not None else None
+
+        return await self.worker.run(read)
 
     async def begin_run(self, *facts: Any) -> int:
         def write() -> int:
