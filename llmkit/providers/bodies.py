@@ -11,10 +11,11 @@ import numpy.typing as npt
 import orjson
 from pybase64 import b64decode_as_bytearray, b64encode
 
-from ..errors import LLMError, ServerFault, one_line
+from ..errors import BadOutput, LLMError, ServerFault, one_line
 from ..operations.chat import Image, ToolCall
+from ..types import Reply, Usage
 
-__all__ = ["calls", "data_url", "facts", "named", "parse", "scores", "shares", "tokens", "vector", "vectors"]
+__all__ = ["calls", "data_url", "embedded", "facts", "named", "parse", "placed", "scores", "shares", "tokens", "vector", "vectors"]
 
 
 def parse(body: Any, classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> dict[str, Any]:
@@ -103,6 +104,32 @@ def vectors(raws: Sequence[Any]) -> list[npt.NDArray[np.float32] | None]:
     """``vector`` of each."""
     with np.errstate(over="ignore", invalid="ignore"):
         return [vector(raw) for raw in raws]
+
+
+def placed(data: Mapping[str, Any], inputs: int) -> list[Any]:
+    """The embeddings of an answer in OpenAI's shape, each at the place of its input by the answer's own index; ``None`` where none came."""
+    items = data.get("data")
+    if not isinstance(items, list) or not items:
+        raise ServerFault("the answer has no embeddings", kind="bad_response")
+    raws: list[Any] = [None] * inputs
+    for position, item in enumerate(items):
+        at = item.get("index", position) if isinstance(item, dict) else -1
+        if isinstance(at, int) and 0 <= at < inputs:
+            raws[at] = item.get("embedding")
+    return raws
+
+
+def embedded(raws: Sequence[Any], billed: int | None, weights: Sequence[int], model: str | None = None) -> list[Reply | LLMError]:
+    """One reply for each embedding; ``weights`` say how the bill of the batch, ``None`` for an untold one, is shared among them."""
+    replies: list[Reply | LLMError] = []
+    for number, (found, share) in enumerate(zip(vectors(raws), shares(billed or 0, weights), strict=True)):
+        first = number == 0
+        usage = Usage(input=share, requests=int(first), unreported=int(first and billed is None))
+        if found is None:
+            replies.append(BadOutput("no usable vector came for this input", kind="invalid_vector", usage=usage))
+        else:
+            replies.append(Reply(value=found, usage=usage, model=model))
+    return replies
 
 
 def scores(results: Sequence[Any], documents: int) -> npt.NDArray[np.float64] | None:

@@ -30,7 +30,7 @@ from ..errors import (
 from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, Tool, ToolCall, ToolResult
 from ..types import Limits, Reply, Request, Usage
 from . import headers as common
-from .bodies import calls, data_url, facts, named, parse, scores, shares, tokens, vectors
+from .bodies import calls, data_url, embedded, facts, named, parse, scores, tokens
 from .refusals import Refused
 
 __all__ = ["adapter"]
@@ -327,16 +327,7 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
     if not isinstance(raws, list) or len(raws) != len(requests):
         raise ServerFault("the answer does not have as many embeddings as texts were sent", kind="bad_response")
     billed = _units(data).get("input_tokens")
-    parts = shares(tokens(billed), [len(request.payload) for request in requests])
-    replies: list[Reply | LLMError] = []
-    for number, (found, share) in enumerate(zip(vectors(raws), parts, strict=True)):
-        first = number == 0
-        usage = Usage(input=share, requests=int(first), unreported=int(first and billed is None))
-        if found is None:
-            replies.append(BadOutput("no usable vector came for this text", kind="invalid_vector", usage=usage))
-        else:
-            replies.append(Reply(value=found, usage=usage))
-    return replies
+    return embedded(raws, None if billed is None else tokens(billed), [len(request.payload) for request in requests])
 
 
 def _units(data: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..adapter import Adapter, Codec, Delta, Target, to_json, whole
 from ..errors import BadOutput, ContentBlocked, InvalidRequest, LLMError, ServerFault, Truncated
 from ..operations.chat import ChatPayload, Image, Part, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
 from ..types import Reply, Request, Usage
-from .bodies import calls, data_url, named, parse, scores, shares, tokens, vectors
+from .bodies import calls, data_url, embedded, named, parse, placed, scores, tokens
 from .headers import read_limits
 from .openai_audio import SPEAK, TRANSCRIBE
 from .openai_errors import classify_error
@@ -229,26 +229,9 @@ def _embed_body(requests: Sequence[Request], target: Target) -> bytes:
 
 def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:
     data = parse(body, classify_error)
-    items = data.get("data")
-    if not isinstance(items, list) or not items:
-        raise ServerFault("the answer has no embeddings", kind="bad_response")
-    placed: list[Any] = [None] * len(requests)
-    for position, item in enumerate(items):
-        at = item.get("index", position) if isinstance(item, dict) else -1
-        if isinstance(at, int) and 0 <= at < len(placed):
-            placed[at] = item.get("embedding")
     billed = _usage(_read_only(data.get("usage")))
-    model = named(data)
-    parts = shares(billed.input, [len(request.payload) for request in requests])
-    replies: list[Reply | LLMError] = []
-    for number, (vector, share) in enumerate(zip(vectors(placed), parts, strict=True)):
-        first = number == 0
-        usage = Usage(input=share, requests=int(first), unreported=billed.unreported if first else 0)
-        if vector is None:
-            replies.append(BadOutput("no usable vector came for this text", kind="invalid_vector", usage=usage))
-        else:
-            replies.append(Reply(value=vector, usage=usage, model=model))
-    return replies
+    weights = [len(request.payload) for request in requests]
+    return embedded(placed(data, len(weights)), None if billed.unreported else billed.input, weights, named(data))
 
 
 def _read_only(reported: Any) -> Any:

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..operations.chat import Image, Text
 from ..types import Reply, Request, Usage
-from .bodies import data_url, facts, named, parse, scores, shares, tokens, vectors
+from .bodies import data_url, embedded, facts, named, parse, placed, scores, tokens
 from .headers import read_limits, retry_after
 from .refusals import Refused
 
@@ -214,25 +214,7 @@ def _embed_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMEr
 def _placed(body: Any, weights: Sequence[int]) -> list[Reply | LLMError]:
     """One reply for each input, by the answer's own index; ``weights`` say how the bill is shared."""
     data = parse(body, classify_error)
-    items = data.get("data")
-    if not isinstance(items, list) or not items:
-        raise ServerFault("the answer has no embeddings", kind="bad_response")
-    raws: list[Any] = [None] * len(weights)
-    for position, item in enumerate(items):
-        at = item.get("index", position) if isinstance(item, dict) else -1
-        if isinstance(at, int) and 0 <= at < len(raws):
-            raws[at] = item.get("embedding")
-    billed, model = _billed(data), named(data)
-    parts = shares(billed or 0, weights)
-    replies: list[Reply | LLMError] = []
-    for number, (found, share) in enumerate(zip(vectors(raws), parts, strict=True)):
-        first = number == 0
-        usage = Usage(input=share, requests=int(first), unreported=int(first and billed is None))
-        if found is None:
-            replies.append(BadOutput("no usable vector came for this input", kind="invalid_vector", usage=usage))
-        else:
-            replies.append(Reply(value=found, usage=usage, model=model))
-    return replies
+    return embedded(placed(data, len(weights)), _billed(data), weights, named(data))
 
 
 def _billed(data: Mapping[str, Any]) -> int | None:
