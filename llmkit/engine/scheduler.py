@@ -119,7 +119,8 @@ class Line:
         self._hungry = asyncio.Event()
         self._returned = asyncio.Event()
         self._shut: dict[int, LLMError] = {}
-        self._batch_tokens: float | None = None
+        #: Bytes that one request may carry, as refusals have taught; in bytes, since the ratio to tokens is still being learned.
+        self._batch_bytes = float("inf")
         #: Dollars so far at the most: for a bound, and for a route of several prices.
         self._counts_money = self.policy.max_cost is not None or len({target.model.price for target in self.route}) > 1
         self._spent = 0.0
@@ -184,8 +185,6 @@ class Line:
             if len(self._ready) >= size or (self._ready and self._drawn):
                 if len(self._ready) < 2 * size + self.plan.operation.draw // 2:
                     self._hungry.set()
-                if self._batch_tokens is not None:
-                    tokens = int(min(self._batch_tokens, tokens or self._batch_tokens))
                 return self._pack(size, tokens)
             if self._drawn and (not self._following or self.outcomes.stopped is not None):
                 return None
@@ -198,12 +197,15 @@ class Line:
             return [self._ready.popleft()]
         batch: list[Ticket] = []
         room = float("inf") if tokens is None else float(tokens)
+        room_in_bytes = self._batch_bytes
         ratio = self.engine.account(self.route[0]).tokens_per_byte
         while self._ready and len(batch) < size:
-            cost = max(1.0, self._ready[0].size * ratio)
-            if batch and cost > room:
+            in_bytes = self._ready[0].size
+            cost = max(1.0, in_bytes * ratio)
+            if batch and (cost > room or in_bytes > room_in_bytes):
                 break
             room -= cost
+            room_in_bytes -= in_bytes
             batch.append(self._ready.popleft())
         return batch
 
@@ -449,10 +451,10 @@ class Line:
 
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
         """A batch was too much: remember a size that fits, for the rest of the run."""
-        ratio = self.engine.account(target).tokens_per_byte
-        tokens = sum(ticket.size for ticket in batch) * ratio
-        fits = min(tokens / 2, error.limit * 0.9 if error.limit else tokens / 2)
-        self._batch_tokens = fits if self._batch_tokens is None else min(self._batch_tokens, fits)
+        carried = sum(ticket.size for ticket in batch)
+        tokens = carried * self.engine.account(target).tokens_per_byte
+        share = 0.5 if error.limit is None else min(0.5, 0.9 * error.limit / max(1.0, tokens))
+        self._batch_bytes = min(self._batch_bytes, carried * share)
 
     def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None:
         position = self.route.index(target)
