@@ -23,7 +23,7 @@ define install
 	@touch $(1)/.ready
 endef
 
-.PHONY: demo test lab lint format types floors bare bench worlds clean
+.PHONY: demo test lab lint format types floors bare bench peers worlds clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python notebooks/demo.py $(if $(MODEL),--model $(MODEL))
@@ -45,8 +45,16 @@ types: $(VENV)/.ready
 floors: $(VENV)/.ready
 	$(BIN)/python -m pytest tests/test_floors.py
 
+# llmkit, then the rivals that are installed, then the tables of README and docs/performance.md: the better part of an hour. Parts can be run
+# apart, e.g. python -m benchmarks rate --only second-headers, or python -m benchmarks rate --rivals litellm,curator
 bench: $(VENV)/.ready
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks --rivals all
+	$(BIN)/python -m benchmarks table
+
+# The rivals of the benchmarks, each in an environment of its own (benchmarks/peers.toml).
+peers: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.peers
 
 lab: $(VENV)-lab/.ready
 	$(VENV)-lab/bin/jupyter lab notebooks
@@ -73,7 +81,7 @@ $(VENV)-all/.ready: pyproject.toml
 	$(call install,$(VENV)-all,.[all$(comma)dev])
 
 clean:
-	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: providers
 

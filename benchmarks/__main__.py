@@ -1,68 +1,83 @@
-"""``python -m benchmarks [chat] [embed] [imports] [--quick]``: run, print the tables, write ``benchmarks/results/latest.json``."""
+"""``python -m benchmarks [NAME ...]``: run, print the tables, keep the figures in ``benchmarks/results``.
+
+``python -m benchmarks rate --only second-headers`` runs one condition; ``--rivals litellm,curator`` (or ``all``) runs those in
+place of llmkit; ``python -m benchmarks table`` draws the tables of README and docs from what is kept.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import orjson
-
-from . import chat, embed, imports
+from . import chat, embed, faults, growth, imports, latency, overhead, rate
+from .contestants import Options
+from .measure import verdicts
+from .page import write_tables
+from .results import circumstances, write
 from .server import serving
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
-NAMES = ("imports", "chat", "embed")
-
-
-def _circumstances(quick: bool) -> dict[str, Any]:
-    packages = ("llmkit", "aiohttp", "openai", "orjson", "pandas", "numpy", "pyarrow")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": quick,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),  # of other work: it makes every figure worse, and llmkit's, which has two threads, most
-        "versions": {name: version(name) for name in packages},
-    }
+#: Contests of llmkit with code written by hand, which are run and kept whole.
+_BY_HAND: dict[str, Callable[[str, bool], tuple[str, dict[str, Any]]]] = {
+    "imports": lambda _, quick: imports.run(quick),
+    "chat": chat.run,
+    "embed": embed.run,
+}
+#: Contests of parts that can be run apart, rivals among them.
+_BY_PARTS = {"rate": rate, "latency": latency, "faults": faults, "overhead": overhead, "growth": growth}
+_WITH_RIVALS = ("rate", "latency", "faults", "overhead")
+_NAMES = (*_BY_HAND, *_BY_PARTS)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What llmkit costs beside code written by hand.")
-    parser.add_argument("names", nargs="*", metavar="|".join(NAMES), help="all of them by default")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds: under a minute, rougher figures")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What llmkit costs beside code written by hand, and rivals.")
+    parser.add_argument("names", nargs="*", metavar="|".join((*_NAMES, "table")), help="all of them by default")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, rougher figures")
+    parser.add_argument("--full", action="store_true", help="a million rows too, which takes minutes")
+    parser.add_argument("--only", type=_words, default=[], metavar="A,B", help="these conditions or sizes alone")
+    parser.add_argument("--rivals", type=_words, default=[], metavar="A,B", help="these rivals, or all, in place of llmkit")
     given = parser.parse_args()
-    unknown = set(given.names) - set(NAMES)
+    unknown = set(given.names) - set(_NAMES) - {"table"}
     if unknown:
         parser.error(f"no benchmark is named {', '.join(sorted(unknown))}")
-    wanted = [name for name in NAMES if name in given.names or not given.names]
+    options = Options(given.quick, given.full, given.only, given.rivals)
+    wanted = [name for name in (_WITH_RIVALS if options.rivals else _NAMES) if name in given.names or not given.names]
 
-    report = _circumstances(given.quick)
     began = time.monotonic()
-    print(f"Python {report['python']}, {report['cpus']} CPUs; the round with the least CPU of each counts\n", flush=True)
-    with serving() as url:
-        for name in wanted:
-            text, report[name] = {
-                "imports": lambda: imports.run(given.quick),
-                "chat": lambda: chat.run(url, given.quick),
-                "embed": lambda: embed.run(url, given.quick),
-            }[name]()
-            print(text, end="\n\n", flush=True)
-    report["seconds"] = round(time.monotonic() - began, 1)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    missed = [one["name"] for name in wanted for one in report[name]["targets"] if not one["met"]]
-    print(f"{report['seconds']:.0f} s; written to benchmarks/results/{RESULTS.name}")
+    missed: list[str] = []
+    for name in wanted:
+        targets = _by_hand(name, options) if name in _BY_HAND else _by_parts(name, options)
+        missed += [one["name"] for one in targets if not one["met"]]
+    if "table" in given.names or not given.names:
+        print(write_tables())
+    if wanted:
+        print(f"{time.monotonic() - began:.0f} s; kept in benchmarks/results")
     if missed:
         print(f"missed: {'; '.join(missed)}")
     return 0
+
+
+def _words(given: str) -> list[str]:
+    return [word.strip() for word in given.split(",")]
+
+
+def _by_hand(name: str, options: Options) -> list[dict[str, Any]]:
+    with serving() as url:
+        text, facts = _BY_HAND[name](url, options.quick)
+    print(text, end="\n\n", flush=True)
+    write(name, {**circumstances(), "quick": options.quick, **facts})
+    return list(facts["targets"])
+
+
+def _by_parts(name: str, options: Options) -> list[dict[str, Any]]:
+    benchmark: Any = _BY_PARTS[name]
+    entries, targets = benchmark.run(options)
+    print(f"\n{benchmark.drawn(entries)}\n", flush=True)
+    if targets:
+        print(verdicts(targets), end="\n\n", flush=True)
+    return list(targets)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from .measure import Measured, Meter, best, contest, figures, judged, per_row, serve_as_contestant, table, verdicts
-from .server import answer, text
+from .rows import answer, text
 
 CONCURRENCY = 64
 PROMPT = "Answer in one line: "

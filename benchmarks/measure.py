@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +20,9 @@ from typing import Any, Self
 ROOT = Path(__file__).parent.parent
 
 #: What one measurement is: rows, seconds, cpu (seconds of all threads, user and system), system (the kernel's share of it: files and
-#: sockets), peak (bytes beyond what was held before).
-Measured = dict[str, float]
+#: sockets), threads (the same by thread, where the kernel tells), collector (the garbage collector's share), peak (bytes beyond what was
+#: held before); a benchmark adds what it counts itself.
+Measured = dict[str, Any]
 
 
 class Meter:
@@ -30,6 +33,9 @@ class Meter:
 
     def __enter__(self) -> Self:
         self._resident = _start_of_peak()
+        self._collector = _Collector()
+        gc.callbacks.append(self._collector)
+        self._threads = _cpu_of_threads()
         self._user, self._system = _cpu()
         self._began = time.perf_counter()
         return self
@@ -37,7 +43,41 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         seconds, (user, system) = time.perf_counter() - self._began, _cpu()
         user, system = user - self._user, system - self._system
-        self.found |= {"seconds": seconds, "cpu": user + system, "system": system, "peak": max(0, _peak() - self._resident)}
+        gc.callbacks.remove(self._collector)
+        self.found |= {
+            "seconds": seconds,
+            "cpu": user + system,
+            "system": system,
+            "threads": {name: round(cpu - self._threads.get(name, 0.0), 2) for name, cpu in _cpu_of_threads().items()},
+            "collector": self._collector.seconds,
+            "peak": max(0, _peak() - self._resident),
+        }
+
+
+class _Collector:
+    """Seconds of CPU that the garbage collector takes, whichever thread it befalls."""
+
+    def __init__(self) -> None:
+        self.seconds = self._began = 0.0
+
+    def __call__(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self.seconds += time.thread_time() - self._began
+
+
+def _cpu_of_threads() -> dict[str, float]:
+    """Seconds of CPU by the thread's name; empty where there is no /proc. A thread that has ended is not told."""
+    found: dict[str, float] = {}
+    for thread in threading.enumerate():
+        try:
+            fields = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        found[thread.name] = found.get(thread.name, 0.0) + used
+    return found
 
 
 def _cpu() -> tuple[float, float]:
@@ -114,13 +154,13 @@ def table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 def figures(found: Measured) -> list[str]:
     """rows, rows/s, CPU ms a row in the best and in the middle round, as a table shows them."""
     rows = found["rows"]
-    middle = found.get("median", found["cpu"])
+    middle = float(found.get("median") or found["cpu"])
     return [f"{rows:,.0f}", f"{rows / found['seconds']:,.0f}", f"{1e3 * found['cpu'] / rows:.3f}", f"{1e3 * middle / rows:.3f}"]
 
 
 def per_row(found: Measured) -> float:
     """CPU milliseconds a row."""
-    return 1e3 * found["cpu"] / found["rows"]
+    return float(1e3 * found["cpu"] / found["rows"])
 
 
 def judged(name: str, value: float, most: float, unit: str = "x") -> dict[str, Any]:

@@ -9,7 +9,7 @@ and loads no vendor's SDK; each is imported by the first call that needs it.
 
 from __future__ import annotations
 
-from . import catalogue, errors
+from . import cache, catalogue, errors
 from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
 from .asking import chat, classify, embed, rerank, speak, stream, transcribe
 from .clients import Embedder, Embeddings, Reranker, Reranking, client, embedder, reranker
@@ -20,6 +20,7 @@ from .reports import Report, report, runs, usage
 from .run import Run
 from .session import Session
 from .streams import Stream
+from .telemetry import trace
 from .types import Estimate, Progress, Usage
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "Usage",
     "add_provider",
     "ask",
+    "cache",
     "catalogue",
     "chat",
     "classify",
@@ -60,6 +62,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "set_key",
     "speak",
     "stream",
+    "trace",
     "transcribe",
     "usage",
     "use",

@@ -6,7 +6,7 @@ is called on the hot path by the engine, which owns the network, the waiting and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import orjson
 from .errors import LLMError
 from .types import Limits, Model, Provider, Reply, Request, Secret, Usage
 
-__all__ = ["Adapter", "Codec", "Delta", "RequestTemplate", "Target", "to_json", "whole"]
+__all__ = ["Adapter", "Codec", "Delta", "Kept", "RequestTemplate", "Target", "to_json", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Target:
     secret: Secret | None = field(default=None, repr=False)
     #: A client object of the caller's own, which then does the sending.
     foreign: Any = field(default=None, repr=False)
+    #: ``"context"`` or ``"content"``: asked only where the text is too long for the others, or a filter refused it. Else for all rows.
+    only_for: str = ""
 
     @property
     def name(self) -> str:
@@ -56,6 +58,31 @@ class Delta:
     usage: Usage | None = None
     finish: str | None = None
     model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The prefixes of a request that the vendor's prompt cache keeps once one request with them was answered.
+
+    Attributes
+    ----------
+    levels : tuple of (bytes, int)
+        A digest and the size in bytes of each, the shortest first; every one begins with those before it.
+    seconds : float
+        How long after a request a prefix is still kept, on the safe side; 0 where nobody says, and no request waits for another then.
+    renewed : bool
+        Whether each use makes it live as long again.
+    written : bool
+        Whether the vendor bills it when a prefix is written into its cache, dearer than input that is not.
+    certain : bool
+        Whether the vendor's rules leave no doubt that requests which begin so are billed less: for an estimate.
+    """
+
+    levels: tuple[tuple[bytes, int], ...]
+    seconds: float
+    renewed: bool = True
+    written: bool = False
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,11 @@ class Codec:
     delta : callable or None
         ``delta(event, data) -> Delta or None``: one server-sent event, its name (``""`` where it has none) and its data. Raises the error
         that an event amounts to.
+    kept : callable or None
+        ``kept(request, target) -> Kept or None``: what of a request the vendor's prompt cache would keep.
+    mark : callable or None
+        ``mark(request, target, digests) -> bytes``: what ``encode`` gives for the one request, with the prefixes of these digests marked
+        for that cache. Another way to send the same question, so it has no part in the key of a stored answer.
     """
 
     path: str
@@ -94,6 +126,8 @@ class Codec:
     options: frozenset[str] | None = None
     streamed: Callable[[Target], Mapping[str, Any]] | None = None
     delta: Callable[[str, bytes], Delta | None] | None = None
+    kept: Callable[[Request, Target], Kept | None] | None = None
+    mark: Callable[[Request, Target, Collection[bytes]], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

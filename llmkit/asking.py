@@ -27,6 +27,8 @@ def chat(
     *,
     model: Any = None,
     fallback: Any = None,
+    context_fallback: Any = None,
+    content_fallback: Any = None,
     system: str | None = None,
     response_format: Any = None,
     temperature: float | None = None,
@@ -39,6 +41,7 @@ def chat(
     tool_choice: str | None = None,
     run_tools: bool = False,
     max_rounds: int = 5,
+    prompt_cache: Any = "auto",
     cache: Any = "use",
     timeout: float = 180.0,
     max_attempts: int = 5,
@@ -51,8 +54,8 @@ def chat(
         Sent as it is; braces mean nothing here.
     images : optional
         One picture or a list of them: a path, bytes, a PIL image, a data URL or a public address.
-    model, fallback, system, response_format, temperature, max_tokens, seed, examples, roots, tools, tool_choice, run_tools, max_rounds, \
-cache, timeout, max_attempts
+    model, fallback, context_fallback, content_fallback, system, response_format, temperature, max_tokens, seed, examples, roots, tools, \
+tool_choice, run_tools, max_rounds, prompt_cache, cache, timeout, max_attempts
         As ``DataFrame.llm.chat``.
 
     Returns
@@ -76,10 +79,11 @@ cache, timeout, max_attempts
     if images is not None and (not several or any(_empty(one) for one in several)):
         raise BadInput("images holds an empty one, or none at all; leave it out where there is no picture")
     said = FrameAccessor(_frame(prompt=[prompt], images=[images])).chat(
-        "{prompt}", model=model, fallback=fallback, system=system, response_format=response_format, temperature=temperature,
+        "{prompt}", model=model, fallback=fallback, context_fallback=context_fallback, content_fallback=content_fallback,
+        system=system, response_format=response_format, temperature=temperature,
         max_tokens=max_tokens, seed=seed, examples=examples, images=None if images is None else "images", roots=roots, tools=tools,
-        tool_choice=tool_choice, run_tools=run_tools, max_rounds=max_rounds, cache=cache, on_error="raise", show_progress=False,
-        timeout=timeout, max_attempts=max_attempts,
+        tool_choice=tool_choice, run_tools=run_tools, max_rounds=max_rounds, prompt_cache=prompt_cache, cache=cache, on_error="raise",
+        show_progress=False, timeout=timeout, max_attempts=max_attempts,
     )  # fmt: skip
     return said.iloc[0]
 

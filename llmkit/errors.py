@@ -77,6 +77,10 @@ class LLMError(Exception):
     ----------
     again : bool
         False where the provider says that trying again will not help (``x-should-retry: false``).
+    lost : bool
+        The request had left and no answer can be read: it may have been billed all the same.
+    limits : Limits or None
+        What the headers of the refusal said of the account.
     """
 
     #: The default of ``kind``; each class names its own.
@@ -104,6 +108,8 @@ class LLMError(Exception):
         self.kind = kind or self.code
         self.usage = usage
         self.again = True
+        self.lost = False
+        self.limits: Any = None
 
     def __str__(self) -> str:
         who = "/".join(part for part in (self.provider, self.model) if part)

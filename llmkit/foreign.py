@@ -24,8 +24,9 @@ _PROTOCOLS = {"openai": "openai", "anthropic": "anthropic", "cohere": "cohere", 
 #: What a client of each SDK can do; other objects of these packages are no clients.
 _CAN = {"openai": "post", "anthropic": "post", "cohere": "embed", "voyage": "embed"}
 _Sent = tuple[int, Mapping[str, str], bytes]
-#: Quirks that only a vendor's own address is known for.
-_OWN_QUIRKS = ("embed_encoding", "token_limit_field")
+#: Quirks that only a vendor's own address is known for, and those that Azure has not in all its versions.
+_OWN_QUIRKS = ("embed_encoding", "token_limit_field", "prompt_cache")
+_NOT_AZURE = ("prompt_cache",)
 
 
 class Made:
@@ -106,7 +107,7 @@ def _provider_of(theirs: Brought, known: Catalogue, settings: Settings) -> Provi
         return replace(found, base_url=url)
     row = known.provider(theirs.protocol) or Provider(theirs.protocol, "", theirs.protocol)
     azure = any(kind.__name__ == "BaseAzureClient" for kind in type(theirs.client).__mro__)  # OpenAI's own models
-    quirks = {quirk: value for quirk, value in row.quirks.items() if azure or quirk not in _OWN_QUIRKS}
+    quirks = {quirk: value for quirk, value in row.quirks.items() if quirk not in (_NOT_AZURE if azure else _OWN_QUIRKS)}
     return replace(row, base_url=url or _mark(theirs.client), quirks=quirks, status="alive", key_optional=True)
 
 

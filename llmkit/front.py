@@ -330,6 +330,7 @@ def add_provider(
     *,
     embed_encoding: str = "float",
     embed_batch: int = 256,
+    prompt_cache: str | None = None,
 ) -> None:
     """Name a server of your own: ``model="lab/qwen3-8b"`` then goes to it.
 
@@ -347,7 +348,11 @@ def add_provider(
         ``"base64"`` is several times cheaper to read; not every server has it.
     embed_batch : int
         Most texts in one request.
+    prompt_cache : {"anthropic", "openai", "openrouter", "mistral", "groq", "deepseek"}, optional
+        Whose rules its cache of prompts follows, as a gateway to that vendor does; by default none is known, and nothing is marked.
     """
+    if prompt_cache not in (None, *_PROMPT_CACHES):
+        raise ConfigError(f"prompt_cache is one of {', '.join(map(repr, _PROMPT_CACHES))}, not {prompt_cache!r}")
     if embed_encoding not in ("float", "base64"):
         raise ConfigError(f'embed_encoding is "float" or "base64", not {embed_encoding!r}')
     if not isinstance(embed_batch, int) or embed_batch < 1:
@@ -357,7 +362,11 @@ def add_provider(
             raise ConfigError(f"a provider's {what} is a text, not {value!r}")
     if name in BUILT_IN:
         raise ConfigError(f'"{name}" is built into llmkit; choose another name for your server')
-    default().add_provider(name, base_url, api_key, protocol, {"embed_encoding": embed_encoding, "embed_batch": embed_batch})
+    quirks = {"embed_encoding": embed_encoding, "embed_batch": embed_batch}
+    default().add_provider(name, base_url, api_key, protocol, quirks | ({"prompt_cache": prompt_cache} if prompt_cache else {}))
+
+
+_PROMPT_CACHES = ("anthropic", "openai", "openrouter", "mistral", "groq", "deepseek")
 
 
 def last() -> Run[Any]:

@@ -57,11 +57,17 @@ class Outcomes:
         self.state = _zeros("b", rows)
         self.attempts = _zeros("H", rows)
         self.seconds = _zeros("f", rows)
+        #: Seconds from being ready to being sent, before ``seconds``.
+        self.queued = _zeros("f", rows)
         self.input, self.cached_input, self.output = _zeros("q", rows), _zeros("q", rows), _zeros("q", rows)
         self.target = _zeros("b", rows)
         self.finish: dict[int, str] = {}
         #: What was billed, of the few tasks where tokens in, cached and out do not say it all.
         self.billed: dict[int, Usage] = {}
+        #: How the run was paced, a line a second and model: seconds, model, window, in flight, waiting, sent, refused.
+        self.history: list[tuple[float, str, float, int, int, int, int]] = []
+        #: Requests that had left and whose answer never came, of the few tasks that have any: they may have been billed.
+        self.lost: dict[int, int] = {}
         self.errors: dict[int, LLMError] = {}
         self.keys: list[bytes] = []
         #: Why the tasks that are still pending at the end were not sent.
@@ -154,6 +160,9 @@ class Outcomes:
     def used(self, task: int) -> Usage:
         """What the task was billed."""
         return self.billed.get(task) or Usage(self.input[task], self.cached_input[task], self.output[task])
+
+    def lose(self, task: int) -> None:
+        self.lost[task] = self.lost.get(task, 0) + 1
 
     def bill(self, usage: Usage) -> None:
         if usage.plain:

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -66,8 +66,10 @@ class Picker:
 
     # -------------------------------------------------------------------------------------------------------------- by name
 
-    def route(self, model: Any, operation: str, fallback: Any = None) -> tuple[Target, ...]:
-        """The targets that a ``model=`` argument names, first choice first.
+    def route(
+        self, model: Any, operation: Operation | str, fallback: Any = None, context_fallback: Any = None, content_fallback: Any = None
+    ) -> tuple[Target, ...]:
+        """The targets that a ``model=`` argument names, first choice first; those for one kind of refusal alone come last.
 
         Raises
         ------
@@ -78,13 +80,19 @@ class Picker:
         if not named:
             raise ConfigError("the list of models is empty")
         targets = {target.name: target for name in named for target in self._ways_along(name, operation)}
+        for only_for, given in (("context", context_fallback), ("content", content_fallback)):
+            for target in (target for name in _listed(given) for target in self._ways_along(name, operation)):
+                targets.setdefault(f"{target.name} for {only_for}", replace(target, only_for=only_for))
         return tuple(targets.values())
 
-    def _ways_along(self, name: Any, operation: str) -> list[Target]:
+    def _ways_along(self, name: Any, of: Operation | str) -> list[Target]:
         """The target of a name; of a canonical one that writes text one at each vendor that is ready: no outage is the model's own.
 
         Vectors and scores of two vendors do not mix, whatever the model is called.
         """
+        if isinstance(of, Operation) and of.codecs:
+            return [self.target_by(name, of)]
+        operation = of.codec if isinstance(of, Operation) else of
         first = self.target(name, operation)
         if operation not in _ANY_VENDOR or not isinstance(name, str) or first.name == name.strip():
             return [first]

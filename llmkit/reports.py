@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 import math
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +30,7 @@ from .run import to_the_caller
 from .session import Session, default
 from .types import Price, Usage
 
-__all__ = ["Report", "report", "runs", "usage"]
+__all__ = ["Report", "plot_history", "report", "runs", "usage"]
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[Any]
@@ -44,9 +44,13 @@ _COUNTS = ["rows", "done", "errors", "stored", "requests", *_TOKENS]
 _LINE = ["shard", "number", "id", "operation", "models", "started", "ended", *_COUNTS, "cost", "stopped"]
 #: What a retry goes on counting from where its run stopped.
 _GROWING = ["done", "stored", "requests", *_TOKENS, "cost"]
-#: A part of a line: what one model of its route did.
-_PART = ["answers", "errors", *_TOKENS, "billed"]
-_OF_TOKENS = slice(2, 5)
+#: A part of a line: what one model of its route did, as ``engine.journal`` adds it up.
+_PART = ["answers", "errors", "input", "cached_input", "written", "output", "billed", "dollars", "unpriced", "lost"]
+_AT = {name: place for place, name in enumerate(_PART)}
+#: What a line and its parts both count.
+_BOTH = ["answers", "errors", *_TOKENS]
+#: Shares of answers that percentiles are given for.
+_SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 #: Outcomes read at once: 25 ms of the thread that keeps the answers of running runs.
 _PAGE = 20_000
@@ -84,8 +88,8 @@ def runs(limit: int | None = None, since: Any = None) -> pd.DataFrame:
         raise BadInput(f"limit is a number of runs, not {limit!r}")
     lines = _lines(default(), since)
     lines = lines.iloc[: len(lines) if limit is None else limit].reset_index(drop=True)
-    parts, _ = _outcomes(default(), lines, lines["done"].isna())
-    _complete(lines, parts)
+    sums, _ = _outcomes(default(), lines, lines["done"].isna())
+    _complete(lines, _parts_of(sums))
     settled = lines["done"] + lines["errors"]
     return pd.DataFrame(
         {
@@ -118,17 +122,19 @@ def usage(by: str | Sequence[str] = "model", since: Any = None) -> pd.DataFrame:
     DataFrame
         What was asked for in ``by``; ``requests``, ``rows``; ``answers`` that were paid, ``errors`` and ``stored`` (tasks: equal rows are
         one); ``input_tokens``, ``cached_input_tokens``, ``output_tokens``; ``cost`` in US dollars, missing where that of one run is
-        unknown, and ``cost_at_least``, the sum of what is known; ``p50_seconds`` and ``p95_seconds`` from the first attempt at an answer to
-        its coming; ``error_rate`` and ``cache_hit_rate`` (of all tasks), ``fallback_rate`` (paid answers that the first model of the route
-        did not give), ``answers_per_request`` (how full batches were), ``unfinished`` (runs that are still going or were killed: their
-        requests, stored answers and cost are unknown and in no sum).
+        unknown, and ``cost_at_least``, the sum of what is known; ``saved``, the dollars that vendors' prompt caches took off at today's
+        prices, where known; ``possibly_billed`` (requests whose answer was lost on the way); ``p50_seconds``, ``p90_seconds``,
+        ``p95_seconds`` and ``p99_seconds`` from the first attempt at an answer to its coming, and ``queue_p50_seconds`` and so on for the
+        time before, in which it was ready and waited for its turn; ``error_rate`` and ``cache_hit_rate`` (of all tasks),
+        ``fallback_rate`` (paid answers that the first model of the route did not give), ``answers_per_request`` (how full batches were),
+        ``unfinished`` (runs that are still going or were killed: their requests, stored answers and cost are unknown and in no sum).
 
     Notes
     -----
-    The journal tells which model of a route answered, not the requests and dollars of each: those are missing by model where they do not
-    follow from the whole. Rows and stored answers of a route are counted at its first model. An answer that came and could not be used
-    is an answer of its model and an error of its run. A route whose journal holds no outcomes (``cache="off"``) is a row of its own,
-    ``a > b``.
+    The journal tells which model of a route answered and what its answers cost, not all requests of each model: requests, and the cost of
+    what came out of older journals, are missing by model where they do not follow from the whole. Rows and stored answers of a route are
+    counted at its first model. An answer that came and could not be used is an answer of its model and an error of its run. A route whose
+    journal holds no outcomes (``cache="off"``) is a row of its own, ``a > b``.
 
     Examples
     --------
@@ -174,7 +180,7 @@ def report(since: Any = None) -> Report:
 
 
 class Report:
-    """Usage by model with a total, as text, HTML, frame or figure; made by ``llmkit.report()``."""
+    """Usage by model with a total, as text, HTML, frames or a figure; made by ``llmkit.report()``."""
 
     def __init__(self, journal: _Journal) -> None:
         self._journal = journal
@@ -185,6 +191,21 @@ class Report:
     def to_frame(self) -> pd.DataFrame:
         """The table: the columns of ``llmkit.usage()``, its last row the total."""
         return self._table.copy()
+
+    def errors(self) -> pd.DataFrame:
+        """What went wrong: ``model``, ``kind``, ``errors``, and ``error_rate`` of all that was settled of the model; most frequent first.
+
+        The kind of an error is missing where its run left no outcomes (``cache="off"``).
+        """
+        return self._journal.errors()
+
+    def over_time(self) -> pd.DataFrame:
+        """What came when, by model: ``when`` (UTC), ``model``, ``answers``, ``errors``, tokens, ``cost`` and ``cost_at_least``.
+
+        A row a day; an hour or a minute where all lies within three days or two hours. What no outcome tells of (``cache="off"``) is
+        counted when its run began.
+        """
+        return self._journal.over_time()[1]
 
     def __repr__(self) -> str:
         head, *body = self._texts()
@@ -199,7 +220,14 @@ class Report:
         head, *body = [[html.escape(text) for text in row] for row in self._texts()]
         rows = "".join(f"<tr><th>{first}</th>{''.join(f'<td>{text}</td>' for text in rest)}</tr>" for first, *rest in body)
         top = "".join(f"<th>{text}</th>" for text in head)
-        return f"<table><caption>{html.escape(self._title())}</caption><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+        shown = f"<table><caption>{html.escape(self._title())}</caption><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+        errors = self.errors().head(10)
+        if len(errors):
+            words = [[html.escape("?" if pd.isna(cell) else str(cell)) for cell in line] for line in errors.iloc[:, :3].to_numpy()]
+            lines = "".join(f"<tr><th>{model}</th><td>{kind}</td><td>{count}</td></tr>" for model, kind, count in words)
+            head_of_errors = "<thead><tr><th>model</th><th>kind of error</th><th>errors</th></tr></thead>"
+            shown += f"<table>{head_of_errors}<tbody>{lines}</tbody></table>"
+        return shown
 
     def _title(self) -> str:
         lines = self._journal.lines
@@ -221,7 +249,8 @@ class Report:
             "output tokens": _said(table["output_tokens"], ","),
             "cost": costs,
             "p50 s": _said(table["p50_seconds"], ",.2f"),
-            "p95 s": _said(table["p95_seconds"], ",.2f"),
+            "p99 s": _said(table["p99_seconds"], ",.2f"),
+            "queue p50 s": _said(table["queue_p50_seconds"], ",.2f"),
             "errors %": _said(100 * table["error_rate"], ".1f"),
             "cache hits %": _said(100 * table["cache_hit_rate"], ".1f"),
             "fallback %": _said(100 * table["fallback_rate"], ".1f"),
@@ -229,50 +258,205 @@ class Report:
         return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
 
     def plot(self) -> Any:
-        """Requests, tokens and dollars, seconds to an answer, and the rates of errors and cache hits, over time.
+        """Answers and errors over time, dollars over time by model, seconds to an answer with the queue apart, and shares, in one figure.
 
         Returns
         -------
         matplotlib.figure.Figure
-            A point a day; an hour or a minute where the runs lie within three days or two hours.
+            A bar a day; an hour or a minute where all lies within three days or two hours. Of many models the largest are shown.
 
         Raises
         ------
         MissingExtra
             matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingExtra("plots need the package matplotlib: pip install 'llmkit[plot]'") from None
+        figure, ((counts, dollars), (seconds, shares)) = _axes(2, 2, figsize=(11, 7))
         unit, over_time = self._journal.over_time()
-        figure, ((requests, tokens), (seconds, rates)) = pyplot.subplots(2, 2, figsize=(10, 6), sharex=True, layout="constrained")
-        # pyplot's own list would keep it for ever, and a notebook would show it twice.
-        pyplot.close(figure)
-        _draw(requests, over_time, f"Requests per {unit}", {"requests": "requests"})
-        _draw(tokens, over_time, f"Tokens and dollars per {unit}", {"input_tokens": "input", "output_tokens": "output"})
-        dollars = tokens.twinx()
-        _draw(dollars, over_time, "", {"cost_at_least": "dollars (where known)"}, color="tab:green")
-        dollars.set_ylabel("US dollars")
-        dollars.legend(loc="upper right")
-        _draw(seconds, over_time, "Seconds to an answer", {"p50_seconds": "half within", "p95_seconds": "95 % within"})
-        _draw(rates, over_time, "Rates", {"error_rate": "errors", "cache_hit_rate": "cache hits", "fallback_rate": "fallbacks"})
-        rates.set_ylim(-0.02, 1.3)
-        for axes in (seconds, rates):
-            axes.set_xlabel("UTC")
-        figure.autofmt_xdate()
+        models = self._table.iloc[:-1]
+        size = (models["answers"] + models["errors"] + models["stored"]).to_numpy(dtype=float)
+        models = models.iloc[np.argsort(-size, kind="stable")[:_MODELS]].iloc[::-1]
+        _draw_counts(counts, unit, over_time)
+        _draw_dollars(dollars, unit, over_time)
+        _draw_seconds(seconds, models)
+        _draw_shares(shares, models)
+        figure.suptitle(self._title(), fontsize="medium")
         return figure
 
 
-def _draw(axes: Any, over_time: pd.DataFrame, title: str, columns: dict[str, str], **style: Any) -> None:
-    for name, label in columns.items():
-        axes.plot(over_time["when"].to_numpy(), over_time[name].to_numpy(dtype=float, na_value=np.nan), "o-", label=label, **style)
-    if title:
-        axes.set_title(title)
-    highest = over_time[list(columns)].to_numpy(dtype=float, na_value=np.nan)
-    highest = highest[np.isfinite(highest)]
-    axes.set_ylim(0, 1.4 * (highest.max(initial=0.0) or 1.0))  # room for the legend
-    axes.legend(loc="upper left")
+#: Of more models than these a figure shows the largest.
+_MODELS = 6
+#: Okabe and Ito's colours, which colour-blind people can tell apart.
+_BLUE, _ORANGE, _GREEN, _RED, _SKY, _PINK, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999"
+_SECONDS_OF = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
+def _axes(rows: int, columns: int, **options: Any) -> tuple[Any, Any]:
+    """A figure and its axes, or what to install."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise MissingExtra("plots need the package matplotlib: pip install 'llmkit[plot]'") from None
+    figure, axes = pyplot.subplots(rows, columns, layout="constrained", **options)
+    # pyplot's own list would keep it for ever, and a notebook would show it twice.
+    pyplot.close(figure)
+    for one in np.ravel(axes):
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(labelsize="small")
+    return figure, axes
+
+
+def _empty(axes: Any, title: str, text: str) -> None:
+    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#666666")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _head(axes: Any, title: str, columns: int) -> None:
+    """Title and legend above the data, never on it, whatever the legend's height."""
+    head = axes.legend(
+        title=title, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, alignment="left", frameon=False, fontsize="small"
+    )
+    head.get_title().set(fontsize="medium", fontweight="bold")
+
+
+def _short(models: Iterable[str]) -> dict[str, str]:
+    """Names that fit beside an axis: without the provider where one has the model alone, and without what is too long."""
+    names = {model: model.partition("/")[2] if " > " not in model else model for model in models}
+    counts = Counter(names.values())
+    chosen = {model: name if name and counts[name] == 1 else model for model, name in names.items()}
+    return {model: name if len(name) <= 28 else f"{name[:26]}…" for model, name in chosen.items()}
+
+
+def _draw_bars(axes: Any, unit: str, table: pd.DataFrame, colours: Sequence[str]) -> None:
+    """A stack of bars for each moment: the columns of ``table``, whose index is when."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    day = _SECONDS_OF[unit] / _SECONDS_OF["day"]
+    when = table.index.tz_localize(None).to_numpy()  # type: ignore[attr-defined]
+    floor = np.zeros(len(table))
+    for (name, heights), colour in zip(table.items(), colours, strict=False):
+        axes.bar(when, heights, bottom=floor, width=0.9 * day, align="edge", color=colour, label=str(name))
+        floor = floor + heights.to_numpy()
+    least = 12 * day  # one bar alone would be as wide as the figure
+    begin, end = axes.get_xlim()
+    if end - begin < least:
+        axes.set_xlim((begin + end - least) / 2, (begin + end + least) / 2)
+    locator = AutoDateLocator(minticks=2, maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_xlabel("UTC", fontsize="small")
+    axes.set_ylim(bottom=0)
+
+
+def _draw_counts(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
+    if not len(over_time):
+        _empty(axes, "Answers and errors", "no requests")
+        return
+    table = over_time.groupby("when")[["answers", "errors"]].sum().astype(float)
+    _draw_bars(axes, unit, table, [_BLUE, _RED])
+    axes.set_ylabel(f"rows asked per {unit}", fontsize="small")
+    _head(axes, "Answers and errors", 2)
+
+
+def _draw_dollars(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
+    if not over_time["cost_at_least"].sum():
+        unknown = over_time["cost"].isna().any()
+        _empty(axes, "Cost by model", "no price is known" if unknown else "nothing was paid")
+        return
+    table = over_time.pivot_table(index="when", columns="model", values="cost_at_least", aggfunc="sum", fill_value=0.0)
+    by_size = table.sum().sort_values(ascending=False)
+    most = by_size[by_size > 0].index[: _MODELS - 1].tolist()
+    shown = table[most].rename(columns=_short(most))
+    if (by_size > 0).sum() > len(most):
+        shown = shown.assign(others=table.drop(columns=most).sum(axis=1))
+    _draw_bars(axes, unit, shown, [_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _GREY])
+    axes.set_ylabel(f"US dollars per {unit}", fontsize="small")
+    _head(axes, "Cost by model", 2)
+
+
+def _draw_seconds(axes: Any, models: pd.DataFrame) -> None:
+    """A pair of bars a model: to the median, a line to the 90th percentile, a mark at the 99th."""
+    title = "Time to an answer"
+    models = models[models["p50_seconds"].notna()]
+    if not len(models):
+        _empty(axes, title, "no answers")
+        return
+    places = np.arange(len(models))
+    for word, label, colour, offset in (("", "request", _BLUE, 0.19), ("queue_", "in the queue before it", _ORANGE, -0.19)):
+        half, most, all_but_one = (models[f"{word}{name}_seconds"].to_numpy(dtype=float) for name in ("p50", "p90", "p99"))
+        if np.isnan(half).all():
+            continue
+        axes.barh(places + offset, np.nan_to_num(half), height=0.36, color=colour, label=label)
+        axes.hlines(places + offset, half, most, color="black", linewidth=1.2)
+        axes.plot(all_but_one, places + offset, "|", color="black", markersize=8, markeredgewidth=1.6)
+    axes.set_yticks(places, _short(models["model"]).values())
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds: bar half, line 90 %, mark 99 % of answers within", fontsize="small")
+    _head(axes, title, 2)
+
+
+def _draw_shares(axes: Any, models: pd.DataFrame) -> None:
+    if not len(models):
+        _empty(axes, "Shares", "no requests")
+        return
+    places = np.arange(len(models))
+    kinds = (("cache_hit_rate", "cache hits", _GREEN), ("fallback_rate", "fallbacks", _ORANGE), ("error_rate", "errors", _RED))
+    for offset, (name, label, colour) in zip((0.26, 0.0, -0.26), kinds, strict=True):
+        shares = 100 * models[name].to_numpy(dtype=float)
+        bars = axes.barh(places + offset, np.nan_to_num(shares), height=0.25, color=colour, label=label)
+        texts = ["" if share != share else "0" if share == 0 else f"{share:.1f}" for share in shares]
+        axes.bar_label(bars, labels=texts, padding=2, fontsize="x-small")
+    axes.set_yticks(places, _short(models["model"]).values())
+    axes.set_xlim(0, max(10.0, 1.15 * axes.dataLim.xmax))
+    axes.set_xlabel("% of rows asked (fallbacks: of paid answers)", fontsize="small")
+    _head(axes, "Shares", 3)
+
+
+def plot_history(history: pd.DataFrame) -> Any:
+    """How a run was paced, as ``run.history()`` tells it: the window of requests that might be in flight, those that were, and those that
+    waited; requests a minute; and where the provider refused.
+
+    Parameters
+    ----------
+    history : DataFrame
+        ``seconds`` since the run began, ``model``, ``window``, ``in_flight``, ``waiting``, ``requests_per_minute``, ``refused`` (so far).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A column a model.
+
+    Raises
+    ------
+    MissingExtra
+        matplotlib is not installed.
+    """
+    models = list(dict.fromkeys(history["model"]))[:_MODELS]
+    columns = max(1, len(models))
+    figure, axes = _axes(2, columns, figsize=(max(7.0, 4.5 * columns), 5.5), sharex=True, sharey="row", squeeze=False)
+    if not models:
+        for one in np.ravel(axes):
+            _empty(one, "", "nothing was sent")
+    for (above, below), model in zip(axes.T, models, strict=False):
+        one = history[history["model"] == model].sort_values("seconds")
+        seconds, refused = one["seconds"].to_numpy(dtype=float), one["refused"].to_numpy(dtype=float)
+        pace = one["requests_per_minute"].to_numpy(dtype=float, na_value=np.nan)
+        above.fill_between(seconds, one["in_flight"].to_numpy(dtype=float), step="post", color=_SKY, alpha=0.6, label="in flight")
+        above.step(seconds, one["window"].to_numpy(dtype=float, na_value=np.nan), where="post", color=_BLUE, label="window")
+        above.step(seconds, one["waiting"].to_numpy(dtype=float), where="post", color=_ORANGE, linestyle="--", label="waiting")
+        _head(above, str(model), 3)
+        below.step(seconds, pace, where="post", color=_GREEN, label="requests a minute")
+        new = np.diff(refused, prepend=0.0) > 0
+        if new.any():
+            below.plot(seconds[new], np.nan_to_num(pace[new]), "v", color=_RED, label=f"refused ({int(refused[-1]):,})", clip_on=False)
+        _head(below, "", 2)
+        below.set_xlabel("seconds since the run began", fontsize="small")
+        for part in (above, below):
+            part.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("requests", fontsize="small")
+    axes[1, 0].set_ylabel("requests per minute", fontsize="small")
+    return figure
 
 
 def _said(values: pd.Series[Any], form: str) -> list[str]:
@@ -290,9 +474,10 @@ def _dollars(cost: float, least: float) -> str:
 
 def _read(session: Session, since: Any) -> _Journal:
     lines = _lines(session, since)
-    parts, answers = _outcomes(session, lines, pd.Series(True, lines.index))
+    sums, answers = _outcomes(session, lines, pd.Series(True, lines.index))
+    parts = _parts_of(sums)
     _complete(lines, parts)
-    return _Journal(session, lines, parts, answers)
+    return _Journal(session, lines, sums, parts, answers)
 
 
 def _in_store(session: Session, look: Callable[..., Any], *args: Any) -> Any:
@@ -340,11 +525,11 @@ def _take_off_what_was_before(lines: pd.DataFrame) -> None:
         lines[name] = own
 
 
-def _outcomes(session: Session, lines: pd.DataFrame, wanted: pd.Series[bool]) -> tuple[_Parts, _Answers]:
-    """What the outcomes of these lines come to: sums by model, and the seconds of each live answer."""
-    parts: _Parts = defaultdict(dict)
+def _outcomes(session: Session, lines: pd.DataFrame, wanted: pd.Series[bool]) -> tuple[_Sums, _Answers]:
+    """What the outcomes of these lines come to: sums, and the seconds of each live answer."""
+    sums: _Sums = {}
     models: dict[str, int] = {}
-    pieces: list[tuple[Codes, Codes, Floats]] = []
+    pieces: list[tuple[Codes, Codes, Floats, Floats]] = []
     for shard, some in lines[wanted].groupby("shard"):
         at: dict[int, int] = dict(zip(some["number"].tolist(), some.index.tolist(), strict=True))
         after: tuple[int, int] | None = (min(at), -1)
@@ -353,37 +538,56 @@ def _outcomes(session: Session, lines: pd.DataFrame, wanted: pd.Series[bool]) ->
             if page is None:
                 _warn(f"the journal {shard} in the llmkit cache could not be read to its end; its runs are counted in part")
                 break
-            for run, model, *counts in page.sums:
+            for run, model, error, minute, *counts in page.sums:
                 if run in at:
                     # A page ends anywhere in a run: what stands in the next one is added.
-                    known = parts[at[run]].setdefault(model or "", np.zeros(len(_PART)))
+                    known = sums.setdefault((at[run], model or "", error, minute), np.zeros(len(_PART)))
                     known += counts
             if page.seconds:
-                numbers, names, seconds = zip(*page.seconds, strict=True)
+                numbers, names, seconds, queued = zip(*page.seconds, strict=True)
                 line = np.array([at.get(number, -1) for number in numbers])
                 code = np.array([models.setdefault(name or "", len(models)) for name in names])
-                pieces.append((line[line >= 0], code[line >= 0], np.array(seconds, dtype=float)[line >= 0]))
+                ours = line >= 0
+                pieces.append((line[ours], code[ours], np.array(seconds, dtype=float)[ours], np.array(queued, dtype=float)[ours]))
             after = page.end
-    joined = [np.concatenate(column) for column in zip(*pieces, strict=True)] if pieces else [np.array([], int)] * 2 + [np.array([])]
-    return parts, _Answers(list(models), *joined)
+    nothing = [np.array([], int)] * 2 + [np.array([])] * 2
+    joined = [np.concatenate(column) for column in zip(*pieces, strict=True)] if pieces else nothing
+    return sums, _Answers(list(models), *joined)
+
+
+def _parts_of(sums: _Sums) -> _Parts:
+    parts: _Parts = defaultdict(dict)
+    for (line, model, _, _), counts in sums.items():
+        parts[line][model] = parts[line].get(model, 0.0) + counts
+    return parts
 
 
 def _complete(lines: pd.DataFrame, parts: _Parts) -> None:
     """Fill in what is known of a run without a summary (it is going on, or was killed): what its outcomes come to."""
     lines["unfinished"] = lines["done"].isna()
+    places = [_AT[name] for name in _BOTH]
     for line in np.flatnonzero(lines["unfinished"]):
         sums = sum(parts.get(int(line), {}).values(), np.zeros(len(_PART)))
-        lines.loc[line, ["done", "errors", *_TOKENS]] = sums[:-1]
+        lines.loc[line, ["done", "errors", *_TOKENS]] = sums[places]
 
 
 def _costs(session: Session, cost: float, parts: dict[str, Floats]) -> dict[str, float]:
-    """US dollars by model, where tokens at today's prices come to exactly what the run cost; else nobody knows (searches, written prompt
-    caches, prices by length, prices that changed since)."""
-    billed = {model: Usage(*(int(count) for count in sums[_OF_TOKENS])) for model, sums in parts.items() if sums[_OF_TOKENS].any()}
-    found = {model: used.cost(_price(session, model)) for model, used in billed.items()}
+    """US dollars by model: as each answer was priced when it came, or else as tokens at today's prices have it; in either case only where
+    that comes to exactly what the run cost (searches, minutes of sound, prices by length and prices that changed since are in no token)."""
+    billed = {model: sums for model, sums in parts.items() if sums[_AT["billed"]]}
+    if not any(sums[_AT["unpriced"]] for sums in billed.values()):
+        known = {model: float(sums[_AT["dollars"]]) for model, sums in billed.items()}
+        if math.isclose(sum(known.values()), cost, rel_tol=1e-6):
+            return known
+    found = {model: _used(sums).cost(_price(session, model)) for model, sums in billed.items()}
     known = {model: dollars for model, dollars in found.items() if dollars is not None}
     explained = len(known) == len(found) and math.isclose(sum(known.values()), cost, rel_tol=1e-6)
     return known if explained else {}
+
+
+def _used(sums: Floats) -> Usage:
+    counts = {name: int(sums[place]) for name, place in _AT.items()}
+    return Usage(counts["input"], counts["cached_input"], counts["output"], cache_write=counts["written"])
 
 
 def _price(session: Session, model: str) -> Price:
@@ -414,36 +618,101 @@ def _warn(text: str) -> None:
 # --------------------------------------------------------------------------------------------------------- adding up
 
 
-#: By line and model: the sums of ``_PART``.
+#: By line, model, kind of error and minute: the sums of ``_PART``.
+_Sums = dict[tuple[int, str, str | None, int | None], Floats]
+#: The same by line and model.
 _Parts = dict[int, dict[str, Floats]]
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """Live answers in columns: their line, model (a place in ``names``) and seconds."""
+    """Live answers in columns: their line, model (a place in ``names``), seconds, and seconds in the queue (NaN where nobody counted)."""
 
     names: list[str]
     line: Codes
     model: Codes
     seconds: Floats
+    queued: Floats
 
 
 class _Journal:
     """What was read, and the one way in which it is added up."""
 
-    def __init__(self, session: Session, lines: pd.DataFrame, parts: _Parts, answers: _Answers) -> None:
+    def __init__(self, session: Session, lines: pd.DataFrame, sums: _Sums, parts: _Parts, answers: _Answers) -> None:
         self._session = session
         self.lines = lines
+        self._sums = sums
         self._parts = parts
         self._answers = answers
         self._routes: list[tuple[str, ...]] = lines["route"].tolist()
 
     def over_time(self) -> tuple[str, pd.DataFrame]:
-        """The unit of time that suits the span of the runs, and the usage in each."""
-        started = self.lines["started"]
-        span = started.max() - started.min() if len(started) else timedelta()
+        """The unit of time that suits the span of the answers, and what came of each model in each.
+
+        An outcome that says when it came counts there, what no outcome says at the beginning of its run.
+        """
+        told, untold = self._told(), self._cells(True)
+        pairs = ["line", "model"]
+        come = told.groupby(pairs)[[*_BOTH, "weight"]].sum()
+        known = come.reindex(pd.MultiIndex.from_frame(untold[pairs])).reset_index(drop=True)
+        cost = untold["cost"].to_numpy(dtype=float)
+        costs = pd.Series(cost, index=pd.MultiIndex.from_frame(untold[pairs]))
+        share = told["weight"] / come["weight"].reindex(pd.MultiIndex.from_frame(told[pairs])).to_numpy()
+        told["cost"] = share.to_numpy() * costs.reindex(pd.MultiIndex.from_frame(told[pairs])).to_numpy()
+        told.loc[told["weight"] == 0, "cost"] = 0.0
+        untold[_BOTH] = (untold[_BOTH] - known[_BOTH].fillna(0.0)).clip(lower=0.0)
+        untold["cost"] = np.where(known["weight"].fillna(0.0) > 0, 0.0, cost)
+        untold["when"] = self.lines["began"].to_numpy(dtype=float)[untold["line"].to_numpy(dtype=int)]
+        untold = untold[(untold[_BOTH].sum(axis=1) > 0) | (untold["cost"] != 0)]
+        both = pd.concat([told, untold], ignore_index=True)[["when", "model", *_BOTH, "cost"]]
+        when = pd.to_datetime(both["when"].astype(float), unit="s", utc=True).astype(_TIME)
+        span = when.max() - when.min() if len(when) else timedelta()
         unit, name = ("min", "minute") if span < timedelta(hours=2) else ("h", "hour") if span < timedelta(days=3) else ("D", "day")
-        return name, self.table(["when"], unit)
+        both["when"], both["model"] = when.dt.floor(unit), both["model"].astype(_TEXT)
+        both["cost_at_least"] = both["cost"].fillna(0.0)
+        both["unknown"] = both["cost"].isna()
+        table = both.groupby(["when", "model"], sort=True)[[*_BOTH, "cost_at_least", "unknown"]].sum().reset_index()
+        found = table[["when", "model"]].copy()
+        for count in _BOTH:
+            found[_named(count)] = _whole(table[count])
+        found["cost"] = table["cost_at_least"].mask(table["unknown"] > 0)
+        found["cost_at_least"] = table["cost_at_least"]
+        return name, found
+
+    def _told(self) -> pd.DataFrame:
+        """What outcomes say by line, model and minute; ``weight`` shares out the dollars of a line's model."""
+        names = ["line", "model", "minute", *_PART]
+        found = pd.DataFrame([(line, model, minute, *sums) for (line, model, _, minute), sums in self._sums.items()], columns=names)
+        found = found.astype({"line": int, "minute": float, **dict.fromkeys(_PART, float)})
+        found["model"] = [model or self.lines["models"].iloc[line] for line, model in zip(found["line"], found["model"], strict=True)]
+        unpriced = found.groupby(["line", "model"])["unpriced"].transform("sum")
+        found["weight"] = found["dollars"].where(unpriced == 0, found["input"] + found["output"])
+        began = self.lines["began"].to_numpy(dtype=float)[found["line"].to_numpy()]
+        found["when"] = (60.0 * found["minute"]).where(found["minute"].notna(), began)
+        return found
+
+    def errors(self) -> pd.DataFrame:
+        """Errors by model and kind, the most frequent first, and their share of what was settled."""
+        counts: dict[tuple[str, str | None], float] = defaultdict(float)
+        for (line, model, error, _), sums in self._sums.items():
+            if error is not None:
+                counts[model or self.lines["models"].iloc[line], error] += sums[_AT["errors"]]
+        usage = self.table(["model"])
+        settled = usage["answers"] + usage["errors"] + usage["stored"]
+        of_model = dict(zip(usage["model"], zip(usage["errors"], settled, strict=True), strict=True))
+        for model, (errors, _) in of_model.items():
+            rest = float(errors) - sum(count for (name, _), count in counts.items() if name == model)
+            if rest > 0:  # of runs that leave no outcomes
+                counts[model, None] = rest
+        ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0][0], entry[0][1] or ""))
+        return pd.DataFrame(
+            {
+                "model": pd.Series([model for (model, _), _ in ordered], dtype=_TEXT),
+                "kind": pd.Series([kind for (_, kind), _ in ordered], dtype=_TEXT),
+                "errors": _whole(pd.Series([count for _, count in ordered], dtype=float)),
+                "error_rate": _share([count for _, count in ordered], [float(of_model[model][1]) for (model, _), _ in ordered]),
+            }
+        )
 
     def table(self, by: Sequence[str], unit: str = "D") -> pd.DataFrame:
         """Usage by these; without any, one row of everything."""
@@ -462,7 +731,13 @@ class _Journal:
         for name in ("requests", "rows", "answers", "errors", "stored", *_TOKENS):
             table[_named(name)] = _whole(pd.Series(total[name]))
         table["cost"], table["cost_at_least"] = total["cost"], total["known_cost"]
-        table["p50_seconds"], table["p95_seconds"] = _percentiles(of_answer, self._answers.seconds, size, (0.5, 0.95))
+        table["saved"] = total["saved"]
+        table["possibly_billed"] = _whole(pd.Series(total["lost"]))
+        for word, values in (("", self._answers.seconds), ("queue_", self._answers.queued)):
+            told = np.isfinite(values)
+            found = _percentiles(of_answer[told], values[told], size, list(_SHARES.values()))
+            for name, column in zip(_SHARES, found, strict=True):
+                table[f"{word}{name}_seconds"] = column
         settled = total["answers"] + total["errors"] + total["stored"]
         table["error_rate"] = _share(total["errors"], settled)
         table["cache_hit_rate"] = _share(total["stored"], settled)
@@ -489,6 +764,8 @@ class _Journal:
                 # Where nothing was sent, nothing was paid, whatever it would have cost.
                 "cost": lines["cost"].mask(lines["requests"] == 0, 0.0),
                 "unfinished": lines["unfinished"].astype(float),
+                "lost": [sum(float(part[_AT["lost"]]) for part in self._parts.get(line, {}).values()) for line in range(len(lines))],
+                "saved": [self._saved(line) for line in range(len(lines))],
             }
         )
         pieces = [cell for line in whole[split].to_dict("records") for cell in self._pieces(line)]
@@ -502,14 +779,14 @@ class _Journal:
         line = whole["line"]
         parts = {model: dict(zip(_PART, sums, strict=True)) for model, sums in self._parts.get(line, {}).items() if model}
         paid = [model for model, part in parts.items() if part["answers"] or part["input"] or part["output"]]
-        left = {name: whole[name] - sum(part[name] for part in parts.values()) for name in _PART[:-1]}
+        left = {name: whole[name] - sum(part[name] for part in parts.values()) for name in _BOTH}
         # An answer that was kept and then could not be used is an answer of its model, though an error of its run.
         unused = max(0.0, -left["answers"])
         left["errors"] -= unused
         left = {name: max(0.0, count) for name, count in left.items()}
         first = self._routes[line][0]
-        nothing = dict.fromkeys((*_PART, "rows", "stored", "requests", "cost", "unfinished"), 0.0)
-        cells = {model: {**nothing, **part} for model, part in parts.items()}
+        nothing = dict.fromkeys((*_PART, "rows", "stored", "requests", "cost", "unfinished", "saved"), 0.0)
+        cells = {model: {**nothing, **part, "saved": self._saved_at(model, self._parts[line][model])} for model, part in parts.items()}
         if any(left.values()):
             paid.append(whole["model"])
             cells[whole["model"]] = {**nothing, **left}
@@ -526,6 +803,20 @@ class _Journal:
                 cells[model]["requests"] = 0.0 if whole["unfinished"] else cells[model]["billed"] if one_each else math.nan
                 cells[model]["cost"] = costs.get(model, math.nan)
         return [{"line": line, "model": model, **cell} for model, cell in cells.items()]
+
+    def _saved(self, line: int) -> float:
+        parts, route = self._parts.get(line, {}), self._routes[line]
+        if parts or len(route) > 1:
+            return sum(self._saved_at(model, sums) for model, sums in parts.items() if model)
+        sums = np.zeros(len(_PART))
+        sums[[_AT[name] for name in _TOKENS]] = self.lines.loc[line, _TOKENS].fillna(0.0).to_numpy(dtype=float)
+        return self._saved_at(route[0], sums)
+
+    def _saved_at(self, model: str, sums: Floats) -> float:
+        """US dollars that the vendor's prompt cache took off, at today's prices for short requests; 0 where they are unknown."""
+        if not (sums[_AT["cached_input"]] or sums[_AT["written"]]):
+            return 0.0
+        return _used(sums).saved(_price(self._session, model).of_request(0)) or 0.0
 
     def _pairs(self) -> tuple[tuple[Codes, list[str]], Codes, Floats]:
         """(line, model) as often as they differ, which of them each answer is, and whether it came from another than the first model."""

@@ -28,6 +28,8 @@ class Shape(Protocol[T_co]):
 
     def errors(self, run: Run[Any]) -> Any: ...
 
+    def history(self, run: Run[Any]) -> Any: ...
+
 
 class Run(Generic[T]):
     """What one call is doing. Await it, ask it for its result, watch it, stop it.
@@ -239,6 +241,26 @@ class Run(Generic[T]):
     def errors(self) -> Any:
         """The failed rows and why: a DataFrame with row, index, kind, error and attempts."""
         return self._shape.errors(self)
+
+    @property
+    def possibly_billed(self) -> int:
+        """Requests that had left and whose answer never came: a time-out, a connection that broke, a stop.
+
+        The provider may have billed them; they are in no cost and no usage here, and ``max_cost`` counts the most that each may have cost.
+        """
+        return sum(self.outcomes.lost.values())
+
+    def history(self) -> Any:
+        """How the run was paced, a line a second and model.
+
+        Returns
+        -------
+        DataFrame
+            ``seconds`` since it began, ``model``, ``window`` (requests that might be in flight: grown while answers come, cut by refusals),
+            ``in_flight``, ``waiting``, ``requests_per_minute`` (sent since the line before) and ``refused`` (429s so far).
+            ``llmkit.reports.plot_history`` draws it.
+        """
+        return self._shape.history(self)
 
     def tasks(self) -> Iterator[Outcome]:
         """What became of each task, in the order of the rows that asked first."""

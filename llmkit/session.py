@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from . import catalogue, event_loop
 from .adapter import Target
 from .engine import scheduler, streaming
+from .engine.accounts import Memory
 from .engine.engine import Engine, Plan
 from .engine.limiter import Limiter
 from .engine.store import Store
@@ -40,6 +41,9 @@ class Session:
     ----------
     cache_dir : path, optional
         Where answers are kept; by default ``LLMKIT_CACHE_DIR`` or the user's cache directory.
+    cache_url : str, optional
+        A server that a team's answers are shared on, beside: ``"postgresql://host/db"`` or ``"redis://host"``; by default
+        ``LLMKIT_CACHE_URL``. ``""`` shares nothing.
     limits : mapping, optional
         ``{"openai": {"rpm": 500, "tpm": 200_000, "max_concurrency": 32}}``, as ``limit`` takes them.
     environ : mapping, optional
@@ -55,11 +59,12 @@ class Session:
         self,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
+        cache_url: str | None = None,
         limits: Mapping[str, Mapping[str, float]] | None = None,
         environ: Mapping[str, str] | None = None,
         clock: event_loop.Clock | None = None,
     ) -> None:
-        self.settings = Settings(environ, cache_dir)
+        self.settings = Settings(environ, cache_dir, cache_url=cache_url)
         self.catalogue = catalogue.default
         self.last_run: Run[Any] | None = None
         self._clock = clock
@@ -73,8 +78,18 @@ class Session:
         event_loop.on_exit(self._close)
 
     def _new_engine(self) -> Engine:
-        writer = Writer(lambda: Store(self.settings.cache_dir), self._clock)
-        return Engine(self._new_transport, writer, self._new_limiter, self._clock)
+        # Under a clock that is turned by hand nothing is shared with processes that live by another.
+        self._memory = Memory(self.settings.cache_dir) if self._clock is None else None
+        return Engine(self._new_transport, self._new_writer(), self._new_limiter, self._clock, self._memory)
+
+    def _new_writer(self) -> Writer:
+        address = self.settings.cache_url
+        if address is None:
+            return Writer(lambda: Store(self.settings.cache_dir, self.settings.cache_bytes), self._clock)
+        from .engine.team import TeamCache, TeamWriter, opener
+
+        team = TeamCache(*opener(address), self._clock)
+        return TeamWriter(lambda: Store(self.settings.cache_dir, self.settings.cache_bytes), team, self._clock)
 
     def _new_transport(self) -> Any:
         from .engine.transport import Transport
@@ -129,7 +144,8 @@ class Session:
             self._limit(account.limiter, provider, model)
 
     def _new_limiter(self, target: Target) -> Limiter:
-        limiter = Limiter(clock=self._clock)
+        shared = self._memory.ledger(target) if self._memory is not None and target.adapter.answer is None else None
+        limiter = Limiter(clock=self._clock, shared=shared)
         self._limit(limiter, target.provider.name, target.model.name)
         return limiter
 
@@ -141,16 +157,11 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------------------- models
 
-    def route(self, model: Any, operation: str, fallback: Any = None) -> tuple[Target, ...]:
-        """The targets that a ``model=`` argument names, first choice first."""
-        return self.picker.route(model, operation, fallback)
-
-    def route_for(self, model: Any, operation: Operation, fallback: Any = None) -> tuple[Target, ...]:
-        """The same for an operation, which may bring its own codecs along."""
-        if not operation.codecs:
-            return self.route(model, operation.codec, fallback)
-        named = [one for given in (model, fallback) for one in (given if isinstance(given, list) else [given]) if one is not None]
-        return tuple(self.picker.target_by(name, operation) for name in named)
+    def route(
+        self, model: Any, operation: Operation | str, fallback: Any = None, context_fallback: Any = None, content_fallback: Any = None
+    ) -> tuple[Target, ...]:
+        """The targets that a ``model=`` argument names, first choice first; an operation may bring its own codecs along."""
+        return self.picker.route(model, operation, fallback, context_fallback, content_fallback)
 
     def chosen(self, operation: str) -> tuple[str, str]:
         """(model, note for the summary line) where a call names none: the session's default, else the best that can be had."""

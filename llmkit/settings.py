@@ -23,7 +23,7 @@ __all__ = ["Settings", "is_loopback"]
 #: Under this name keys stand in the system's keyring; the user name is the provider's.
 _SERVICE = "llmkit"
 #: What only the vendor's own address is known for.
-_OWN_QUIRKS = ("embed_encoding", "token_limit_field", "logprobs")
+_OWN_QUIRKS = ("embed_encoding", "token_limit_field", "logprobs", "prompt_cache")
 
 
 class Settings:
@@ -40,6 +40,8 @@ class Settings:
         Where answers are kept; else ``LLMKIT_CACHE_DIR``, else the user's cache directory.
     folder : path, optional
         Where to begin to look for ``.env``, and upwards; by default the working directory of the moment.
+    cache_url : str, optional
+        A team's cache; else ``LLMKIT_CACHE_URL``. An empty one is none.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
+        cache_url: str | None = None,
     ) -> None:
         self._environ = os.environ if environ is None else environ
         self._cache_dir = cache_dir
+        self._cache_url = cache_url
         self._folder = folder
         self._keys: dict[str, Secret] = {}
         self._from_keyring: dict[str, Secret | None] = {}
@@ -219,6 +223,29 @@ class Settings:
             return user_cache_path("llmkit", appauthor=False)
         except (OSError, RuntimeError):  # no home at all, as in some containers
             return Path(tempfile.gettempdir()) / f"llmkit-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+    @property
+    def cache_bytes(self) -> float:
+        """How large the cache may grow: ``LLMKIT_CACHE_MAX_GB``, by default 10; 0 is no bound."""
+        named = self._environ.get("LLMKIT_CACHE_MAX_GB", "").strip() or "10"
+        try:
+            size = float(named)
+        except ValueError:
+            size = -1.0
+        if not 0 <= size < float("inf"):
+            raise ConfigError(f"LLMKIT_CACHE_MAX_GB={named!r} is no size; it is a number of gigabytes such as 20 or 0.5, and 0 is no bound")
+        return size * 1e9
+
+    @property
+    def cache_url(self) -> Secret | None:
+        """Where a team keeps its answers: a secret, since a password may stand in it.
+
+        Never from a ``.env`` file: one that came with somebody's repository must not lead the user's answers elsewhere.
+        """
+        if self._cache_url is not None:
+            return Secret(self._cache_url, "cache_url") if self._cache_url.strip() else None
+        named = self._environ.get("LLMKIT_CACHE_URL", "").strip()
+        return Secret(named, "LLMKIT_CACHE_URL") if named else None
 
     def proxy_for(self, url: str) -> str | None:
         """The proxy that the environment names for this address; never one for this computer."""

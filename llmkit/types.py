@@ -14,6 +14,7 @@ from .errors import LLMError, MissingKey, RequestError
 
 __all__ = [
     "DRAW",
+    "Allowance",
     "Attempt",
     "Estimate",
     "Limits",
@@ -317,6 +318,10 @@ class Operation:
         return self.codec == "chat"
 
 
+#: Nothing is known of it; made once, since every answer is compared with it.
+_UNKNOWN = Price()
+
+
 class Usage(NamedTuple):
     """What was billed; adds up. A tuple, since one is made for every answer and a dataclass of this width takes five times as long.
 
@@ -374,7 +379,7 @@ class Usage(NamedTuple):
         Where the length of a request changes the price, a sum of several that is longer than a short one has no known cost either: price
         each alone.
         """
-        if self.unreported or price == Price():
+        if self.unreported or price == _UNKNOWN:
             return None
         if price.long_from is not None:
             if self.requests > 1 and self.input > price.long_from:
@@ -399,6 +404,17 @@ class Usage(NamedTuple):
                     return None
                 total += amount * each
         return total / 1e6
+
+    def saved(self, price: Price) -> float | None:
+        """US dollars that the vendor's prompt cache took off the bill: what was read from it for less than fresh input costs, less what
+        writing into it cost more. Below zero where it was written and hardly read; ``None`` where a price that is needed is unknown, as
+        in ``cost``.
+        """
+        if not (self.cached_input or self.cache_write):
+            return None if self.unreported else 0.0
+        with_cache = self.cost(price)
+        without = self._replace(cached_input=0, cache_write=0).cost(price)
+        return None if with_cache is None or without is None else without - with_cache
 
 
 _NOTHING_BILLED = Usage()
@@ -439,15 +455,33 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a reply's headers said of the account. Counts per minute, resets in seconds; ``None`` where nothing was said."""
+class Allowance:
+    """One limit as a reply's headers tell it; ``None`` where they say nothing.
 
-    requests: int | None = None
-    requests_left: int | None = None
-    requests_reset: float | None = None
-    tokens: int | None = None
-    tokens_left: int | None = None
-    tokens_reset: float | None = None
+    Attributes
+    ----------
+    limit, left : int or None
+        Requests or tokens a minute, and what is left of them.
+    reset : float or None
+        Seconds until all of it is back.
+    per_day : bool
+        The limit is a day's.
+    """
+
+    limit: int | None = None
+    left: int | None = None
+    reset: float | None = None
+    per_day: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a reply's headers said of the account. ``tokens`` are all of them; some vendors count those in and out apart."""
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+    input: Allowance | None = None
+    output: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,6 +507,8 @@ class Policy:
         Failed rows become missing values, or the call raises once everything that was paid is kept.
     max_cost : float or None
         US dollars after which nothing more is sent.
+    prefer : {"any", "first"}
+        A row that is told to slow down goes to another model of the route that is free, or waits for the one it is at.
     """
 
     max_attempts: int = 5
@@ -484,6 +520,7 @@ class Policy:
     cache: Literal["use", "refresh", "off"] = "use"
     on_error: Literal["keep", "raise"] = "keep"
     max_cost: float | None = None
+    prefer: Literal["any", "first"] = "any"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import llmkit_widgets  # noqa: F401
 
 import llmkit
 
-HEAVY = {"openai", "anthropic", "cohere", "voyageai", "instructor", "httpx2", "ipywidgets", "dask", "sklearn", "bm25s", "tqdm.notebook"}
+HEAVY = {"openai", "anthropic", "cohere", "voyageai", "instructor", "httpx2", "ipywidgets", "dask", "sklearn", "bm25s", "psycopg", "redis"}
 loaded = HEAVY & set(sys.modules)
 assert not loaded, f"import llmkit loaded {loaded}"
 

@@ -30,6 +30,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setenv("LLMKIT_CONFIG_DIR", str(tmp_path_factory.mktemp("config")))
     monkeypatch.setenv("LLMKIT_DOTENV", "off")  # the developer's own keys
     monkeypatch.delenv("LLMKIT_KEYRING", raising=False)
+    monkeypatch.delenv("LLMKIT_CACHE_URL", raising=False)
     # A server that happens to run on the developer's machine is nobody's test data.
     monkeypatch.setitem(llmkit.catalogue.default._toml, "local_ports", [])
     _forget_session()

@@ -30,7 +30,9 @@ FLOOR = {
     "frames": 6,
     "scale": 6,
     "reports": 6,
+    "telemetry": 6,
     "testing": 6,
+    "cache": 7,
     "front": 7,
     "asking": 7,
     "clients": 7,
@@ -49,6 +51,7 @@ BESIDE = {
     ("__init__", "clients"),
     ("__init__", "asking"),
     ("__init__", "front"),
+    ("__init__", "cache"),
 }
 
 #: What a floor may not reach although it lies below.
@@ -61,7 +64,7 @@ CLOSED = {
 
 #: Third-party modules that only some floors may import at the top of a file.
 ONLY_IN = {
-    "pandas": {"frames", "scale", "reports", "front", "asking", "clients", "__init__"},
+    "pandas": {"frames", "scale", "reports", "cache", "front", "asking", "clients", "__init__"},
     "aiohttp": {"engine"},
     "threading": {"event_loop"},
 }

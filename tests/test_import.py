@@ -13,7 +13,8 @@ from tests.loopback import Loopback
 
 HEAVY = {
     "openai", "anthropic", "cohere", "voyageai", "instructor", "httpx", "httpx2", "aiohttp", "ipywidgets", "anywidget", "dask", "sklearn",
-    "bm25s", "model2vec", "tqdm", "platformdirs", "IPython", "nest_asyncio", "nest_asyncio2", "pydantic",
+    "bm25s", "model2vec", "opentelemetry", "matplotlib", "tqdm", "platformdirs", "IPython", "nest_asyncio", "nest_asyncio2", "pydantic",
+    "psycopg", "redis",
 }  # fmt: skip
 
 

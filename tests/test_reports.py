@@ -22,7 +22,7 @@ import llmkit
 from llmkit import reports
 from llmkit.engine.store import Store
 from llmkit.session import default
-from tests.loopback import Hang, Loopback, refusal, server_error
+from tests.loopback import Hang, Loopback, Reset, refusal, server_error
 from tests.process.child import Child
 
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
@@ -251,12 +251,24 @@ def test_a_route_with_an_unknown_price_has_an_unknown_cost_once_that_model_answe
     assert np.isnan(reports.runs()["cost"].iloc[0])
 
 
-def test_a_price_that_changed_since_makes_the_shares_of_two_models_unknown_and_not_the_whole(spare: Loopback, priced: Loopback) -> None:
+def test_a_price_that_changed_since_changes_nothing_that_was_paid(spare: Loopback, priced: Loopback) -> None:
     priced.fault("b", server_error(), times=float("inf"))
     frame("a", "b").llm.chat("Say {text}", fallback="spare/test-chat", max_attempts=1, **CHAT)
+    before = reports.usage()["cost"].tolist()
+    price("lab/test-chat", input=3.0, cached_input=1.0, output=8.0)
+    assert reports.usage()["cost"].tolist() == before
+    assert sum(before) == only(reports.runs())["cost"] == pytest.approx(llmkit.last().cost)
+
+
+def test_answers_of_an_older_journal_are_priced_by_model_only_where_todays_prices_explain_the_whole(
+    cache_dir: Path, spare: Loopback
+) -> None:
+    outcomes = [(1, 0, "live", None, "lab/test-chat", 1, 1.0, 150_000), (1, 1, "live", None, "spare/test-chat", 1, 1.0, 10_000)]
+    journal(cache_dir, [(1, NOON, "lab/test-chat > spare/test-chat")], outcomes)
+    assert reports.usage()["cost"].dropna().tolist() == [pytest.approx(0.3), pytest.approx(0.2)]
     price("lab/test-chat", input=3.0, cached_input=1.0, output=8.0)
     assert reports.usage()["cost"].isna().all()
-    assert only(reports.usage("operation"))["cost"] == only(reports.runs())["cost"] == pytest.approx(llmkit.last().cost)
+    assert only(reports.usage("operation"))["cost"] == 0.5
 
 
 def test_batches_that_two_models_shared_leave_the_requests_of_each_unknown(server: Loopback) -> None:
@@ -343,15 +355,21 @@ def test_where_nothing_can_be_kept_there_is_nothing_to_report(monkeypatch: pytes
 # ------------------------------------------------------------------------------------------- a journal written for the test
 
 
-def journal(cache_dir: Path, lines: list[tuple[Any, ...]], outcomes: list[tuple[Any, ...]]) -> None:
-    """A shard with these lines of (number, started, model) and outcomes of (run, task, source, error, model, attempts, seconds, input)."""
+def journal(cache_dir: Path, lines: list[tuple[Any, ...]], outcomes: list[tuple[Any, ...]], **more: list[Any]) -> None:
+    """A shard with these lines of (number, started, model) and outcomes of (run, task, source, error, model, attempts, seconds, input).
+
+    ``more`` are further columns of the outcomes.
+    """
     store = Store(cache_dir)
     for number, started, model in lines:
         store._db.execute(
-            "INSERT INTO runs VALUES (?, ?, 'chat', ?, ?, ?, 10, 10, 0, 0, 10, 0, 0, 0, 0.5, NULL)",
+            "INSERT INTO runs VALUES (?, ?, 'chat', ?, ?, ?, 10, 10, 0, 0, 10, 0, 0, 0, 0.5, NULL, 0)",
             (number, f"run{number:03d}", model, started, started + 9),
         )
-    store._db.executemany("INSERT INTO outcomes VALUES (?, ?, x'00', ?, ?, ?, ?, ?, ?, 0, 0)", outcomes)
+    columns = ", ".join(["run, task, source, error, model, attempts, seconds, input, cached_input, output", *more])
+    marks = ", ".join(["?, ?, ?, ?, ?, ?, ?, ?, 0, 0", *"?" * len(more)])
+    rows = [(*outcome, *further) for outcome, *further in zip(outcomes, *more.values(), strict=True)]
+    store._db.executemany(f"INSERT INTO outcomes ({columns}) VALUES ({marks})", rows)
     store.close()
 
 
@@ -369,6 +387,101 @@ def test_percentiles_are_those_of_numpy_however_the_journal_is_cut_into_pages(ca
     for size in (1, 7, 101, 303):
         monkeypatch.setattr(reports, "_PAGE", size)
         pd.testing.assert_frame_equal(reports.usage("run"), whole)
+
+
+def test_the_queue_stands_apart_from_the_request(cache_dir: Path) -> None:
+    seconds, queued = np.random.default_rng(1).lognormal(size=(2, 200))
+    outcomes = [(1, task, "live", None, "a/m", 1, float(seconds[task]), 1) for task in range(200)]
+    journal(cache_dir, [(1, NOON, "a/m")], outcomes, queued=queued.tolist())
+    used = only(reports.usage())
+    for name, share in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99)):
+        assert used[f"{name}_seconds"] == pytest.approx(np.percentile(seconds, share))
+        assert used[f"queue_{name}_seconds"] == pytest.approx(np.percentile(queued, share))
+
+
+def test_rows_that_wait_for_their_turn_were_in_the_queue(lab: Loopback) -> None:
+    frame("first").llm.chat("Say {text}", **CHAT)  # makes the connection, and imports the SDK that addresses it
+    began = pd.Timestamp.now("UTC")
+    lab.latency = 0.05
+    detail = frame(*"abcd").llm.chat("Say {text}", max_concurrency=1, detail=True, **CHAT)
+    assert detail["queue_seconds"].tolist() == sorted(detail["queue_seconds"])
+    assert detail["queue_seconds"].iloc[-1] >= 0.14
+    assert detail["seconds"].between(0.045, 0.14).all()
+    used = only(reports.usage(since=began))
+    assert used["queue_p99_seconds"] == pytest.approx(np.percentile(detail["queue_seconds"].astype(float), 99), rel=1e-3)
+    again = frame(*"abcd").llm.chat("Say {text}", detail=True, **CHAT)
+    assert again["queue_seconds"].tolist() == [0.0] * 4
+
+
+def test_a_journal_of_before_the_queue_was_counted_does_not_know_it(cache_dir: Path) -> None:
+    journal(cache_dir, [(1, NOON, "a/m")], [(1, 0, "live", None, "a/m", 1, 1.0, 1)])
+    used = only(reports.usage())
+    assert used["p50_seconds"] == 1.0
+    assert np.isnan(used["queue_p50_seconds"])
+
+
+def test_errors_are_counted_by_model_and_kind(priced: Loopback) -> None:
+    priced.fault("bad", refusal(), times=2)
+    priced.fault("down", server_error(), times=float("inf"))
+    frame("bad 1", "bad 2", "down", "good").llm.chat("Say {text}", max_attempts=1, **CHAT)
+    found = reports.report().errors()
+    assert found["model"].tolist() == ["lab/test-chat"] * 2
+    assert found["kind"].tolist() == ["refusal", "server"]
+    assert found["errors"].tolist() == [2, 1]
+    assert found["error_rate"].tolist() == [0.5, 0.25]
+    shown = reports.report()._repr_html_()
+    assert "<td>refusal</td><td>2</td>" in shown
+
+
+def test_errors_of_runs_without_outcomes_have_no_kind(lab: Loopback) -> None:
+    lab.fault("bad", refusal())
+    frame("bad", "good").llm.chat("Say {text}", cache="off", **CHAT)
+    found = reports.report().errors()
+    assert found["kind"].isna().tolist() == [True]
+    assert found["errors"].tolist() == [1]
+
+
+def test_an_answer_counts_when_it_came_and_not_when_its_run_began(cache_dir: Path) -> None:
+    came = [NOON + 30, NOON + 40, NOON + 90, NOON + 600]
+    outcomes = [(1, task, "live", None, "a/m", 1, 1.0, 10) for task in range(4)]
+    journal(cache_dir, [(1, NOON, "a/m")], outcomes, finished=came, cost=[0.1, 0.1, 0.2, 0.1])
+    found = reports.report().over_time()
+    assert found["when"].tolist() == [pd.Timestamp(NOON + after, unit="s", tz="UTC") for after in (0, 60, 600)]
+    # Of the run's ten answers six left no outcome: they count at its beginning.
+    assert found["answers"].tolist() == [2 + 6, 1, 1]
+    assert found["input_tokens"].tolist() == [20, 10, 10]
+    assert found["cost"].tolist() == pytest.approx([0.2, 0.2, 0.1])
+
+
+def test_what_came_over_time_adds_up_to_the_usage(spare: Loopback, priced: Loopback) -> None:
+    priced.fault("b", server_error(), times=float("inf"))
+    priced.fault("bad", refusal())
+    frame("a", "b", "bad", "d").llm.chat("Say {text}", fallback="spare/test-chat", max_attempts=1, **CHAT)
+    frame("x", "y").llm.chat("Say {text}", cache="off", **CHAT)
+    used, found = reports.usage().set_index("model"), reports.report().over_time().groupby("model").sum(numeric_only=True)
+    counts = ["answers", "errors", *TOKENS]
+    pd.testing.assert_frame_equal(found[counts], used.loc[found.index, counts], check_dtype=False)
+    assert found["cost"].tolist() == pytest.approx(used.loc[found.index, "cost"].tolist())
+    assert set(found.index) == set(used.index)
+
+
+def test_an_unknown_price_is_an_unknown_cost_over_time(lab: Loopback) -> None:
+    frame("a").llm.chat("Say {text}", **CHAT)
+    assert only(reports.report().over_time())[["cost", "cost_at_least"]].isna().tolist() == [True, False]
+
+
+def test_what_a_prompt_cache_saved_is_the_difference_to_fresh_input(priced: Loopback) -> None:
+    frame("a", "b").llm.chat("Say {text}", **CHAT)
+    cached = llmkit.last().usage().cached_input
+    assert cached == 6
+    assert only(reports.usage())["saved"] == pytest.approx(cached * (PRICE["input"] - PRICE["cached_input"]) / 1e6)
+
+
+def test_requests_whose_answer_was_lost_were_possibly_billed(priced: Loopback) -> None:
+    priced.fault("bad", Reset())
+    frame("bad", "good").llm.chat("Say {text}", **CHAT)
+    assert only(reports.usage())["possibly_billed"] == 1
+    assert only(reports.usage())["errors"] == 0
 
 
 def test_the_slowness_of_errors_is_not_the_latency_of_answers(cache_dir: Path) -> None:
@@ -484,34 +597,96 @@ def test_no_prompt_and_no_answer_is_read(priced: Loopback) -> None:
     assert set(touched) == {"runs", "outcomes"}
 
 
-@pytest.mark.parametrize("apart", [60.0, 3600.0, DAY])
-def test_a_plot_has_four_axes_over_time(cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, apart: float) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+def titles(figure: Any) -> list[str]:
+    heads = [(axes.get_legend().get_title().get_text() if axes.get_legend() else axes.get_title("left")) for axes in figure.axes]
+    return [head for head in heads if head]
+
+
+def drawn(figure: Any, path: Path) -> None:
+    """Laid out and drawn: no legend of it lies on its data, and nothing warned."""
     from matplotlib import pyplot
 
+    figure.savefig(path)
+    assert path.stat().st_size > 10_000
+    assert pyplot.get_fignums() == []
+    for axes in figure.axes:
+        if axes.get_legend() is not None:
+            assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1 - 1
+
+
+@pytest.fixture
+def plots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return tmp_path / "figure.png"
+
+
+@pytest.mark.parametrize("apart", [60.0, 3600.0, DAY])
+def test_a_plot_has_four_axes(cache_dir: Path, plots: Path, apart: float) -> None:
     outcomes = [(run, 0, "live", None, "a/m", 1, float(run), 1) for run in range(1, 6)]
     journal(cache_dir, [(run, NOON + run * apart, "a/m") for run in range(1, 6)], outcomes)
     figure = reports.report().plot()
-    figure.savefig(tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    drawn(figure, plots)
+    assert titles(figure) == ["Answers and errors", "Cost by model", "Time to an answer", "Shares"]
     unit = {60.0: "minute", 3600.0: "hour", DAY: "day"}[apart]
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == [f"Requests per {unit}", f"Tokens and dollars per {unit}", "Seconds to an answer", "Rates"]
-    assert figure.axes[0].lines[0].get_ydata().tolist() == [10] * 5
-    assert pyplot.get_fignums() == []
+    assert [axes.get_ylabel() for axes in figure.axes[:2]] == [f"rows asked per {unit}", f"US dollars per {unit}"]
+    answers, errors = figure.axes[0].containers
+    assert [bar.get_height() for bar in answers] == [10] * 5
+    assert [bar.get_height() for bar in errors] == [0] * 5
+    assert sum(bar.get_height() for bars in figure.axes[1].containers for bar in bars) == pytest.approx(2.5)
 
 
-def test_an_empty_journal_can_be_plotted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    reports.report().plot().savefig(tmp_path / "figure.png")
+def test_an_empty_journal_can_be_plotted_and_says_so(plots: Path) -> None:
+    figure = reports.report().plot()
+    figure.savefig(plots)
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["no requests", "nothing was paid", "no answers", "no requests"]
+
+
+def test_a_plot_of_runs_without_a_price_or_outcomes_says_so(lab: Loopback, plots: Path) -> None:
+    frame("a").llm.chat("Say {text}", cache="off", **CHAT)
+    figure = reports.report().plot()
+    figure.savefig(plots)
+    assert [axes.texts[0].get_text() for axes in figure.axes[1:3]] == ["no price is known", "no answers"]
+
+
+def test_of_many_models_a_plot_shows_the_largest_and_the_rest_as_one(cache_dir: Path, plots: Path) -> None:
+    names = [f"house{number}/{'long-' * number}model" for number in range(9)]
+    outcomes = [(run, task, "live", None, name, 1, 1.0, 1) for run, name in enumerate(names, 1) for task in range(run)]
+    journal(cache_dir, [(run, NOON + run, name) for run, name in enumerate(names, 1)], outcomes)
+    figure = reports.report().plot()
+    drawn(figure, plots)
+    assert len(figure.axes[3].get_yticks()) == 6
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert len(labels) == 6 and labels[-1] == "others"
+    assert all(len(label) <= 28 for label in labels)
+
+
+HISTORY = {"window": [4.0, 8.0, 4.0], "in_flight": [4, 7, 4], "waiting": [60, 50, 0], "requests_per_minute": [np.nan, 480.0, 240.0]}
+
+
+def test_a_runs_history_is_drawn_a_column_a_model(plots: Path) -> None:
+    one = pd.DataFrame({"seconds": [0.0, 1.0, 2.0], "model": "a/m", **HISTORY, "refused": [0, 0, 3]})
+    figure = reports.plot_history(pd.concat([one, one.assign(model="b/m", refused=0)]))
+    drawn(figure, plots)
+    assert titles(figure) == ["a/m", "b/m"]
+    labels = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert labels == [["in flight", "window", "waiting"]] * 2 + [["requests a minute", "refused (3)"], ["requests a minute"]]
+    (refused,) = (line for line in figure.axes[2].lines if line.get_label().startswith("refused"))
+    assert refused.get_xdata().tolist() == [2.0]
+
+
+def test_a_history_of_nothing_says_so(plots: Path) -> None:
+    figure = reports.plot_history(pd.DataFrame({"seconds": [], "model": [], **{name: [] for name in [*HISTORY, "refused"]}}))
+    figure.savefig(plots)
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["nothing was sent"] * 2
 
 
 def test_without_matplotlib_a_plot_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(llmkit.MissingExtra, match=r"pip install 'llmkit\[plot\]'"):
         reports.report().plot()
+    with pytest.raises(llmkit.MissingExtra, match=r"pip install 'llmkit\[plot\]'"):
+        reports.plot_history(pd.DataFrame({"model": []}))
 
 
 def test_the_extra_that_is_named_exists() -> None:

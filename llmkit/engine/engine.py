@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from ..adapter import RequestTemplate, Target
 from ..event_loop import Clock, LoopClock, off_loop
 from ..outcomes import Outcomes
 from ..types import Operation, Policy, Reply, Task, Usage
+from .accounts import Memory
 from .limiter import Limiter
+from .prefixes import Prefixes
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -50,15 +52,46 @@ def key_of(before: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(before + body, digest_size=16).digest()
 
 
+def _recalled(memory: Memory, targets: Sequence[Target]) -> list[Mapping[str, Any] | None]:
+    marks = [memory.mark(target) for target in targets]
+    return [None if mark is None else memory.recall(mark) for mark in marks]
+
+
+def _kept(memory: Memory, learned: Sequence[tuple[Target, Mapping[str, Any]]]) -> None:
+    for target, facts in learned:
+        mark = memory.mark(target)
+        if mark is not None and target.adapter.answer is None:
+            memory.keep(mark, facts)
+
+
 class Account:
-    """A target's limiter and what replies have taught about it: tokens per byte of body, tokens of an answer."""
+    """A target's limiter and what replies have taught about it: tokens per byte of body, tokens of an answer, prefixes it caches."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
+        self.prefixes = Prefixes()
         self.tokens_per_byte = 0.25
         self.output = 0.0
         self.largest_output = 0
         self.replies = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What the next run on this account should know."""
+        learned = {"tokens_per_byte": self.tokens_per_byte, "output": self.output, "largest_output": self.largest_output}
+        return {"replies": self.replies, **learned, "limiter": self.limiter.facts()}
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Begin where an earlier run left off."""
+        if self.replies:
+            return
+        try:
+            self.limiter.recall(facts["limiter"], float(facts["age"]))
+            learned = float(facts["tokens_per_byte"]), float(facts["output"]), int(facts["largest_output"]), int(facts["replies"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return  # of another version, or damaged
+        self.tokens_per_byte, self.output, self.largest_output = learned[:3]
+        # Enough to be trusted, few enough for new answers to count.
+        self.replies = min(learned[3], 20)
 
     def learn(self, sent: int, usage: Usage) -> None:
         self.replies += 1
@@ -82,6 +115,8 @@ class Engine:
         Makes the ``Transport`` at the first request: aiohttp takes a tenth of a second to import.
     writer : Writer or None
         ``None`` keeps nothing.
+    memory : Memory, optional
+        Where it is kept what runs learn of an account.
     new_limiter : callable
         ``new_limiter(target) -> Limiter``; the session knows the limits that were set by hand.
     """
@@ -92,12 +127,17 @@ class Engine:
         writer: Writer | None,
         new_limiter: Callable[[Target], Limiter],
         clock: Clock | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory
+        self._recalled: set[Any] = set()
         self._new_transport = new_transport
         self.writer = writer
         self.clock: Clock = clock or LoopClock()
         #: The run that asks for a key, and the future of an answer that other runs wait for.
         self.flights: dict[bytes, Any] = {}
+        if writer is not None:
+            writer.flights = self.flights
         self.awaited: dict[bytes, asyncio.Future[Reply]] = {}
         self._new_limiter = new_limiter
         self._accounts: dict[Any, Account] = {}
@@ -116,6 +156,26 @@ class Engine:
         if account is None:
             account = self._accounts[name] = Account(self._new_limiter(target))
         return account
+
+    async def recall(self, targets: Sequence[Target]) -> None:
+        """Take up what earlier runs, of this process or others, learned of these accounts; once."""
+        fresh = [target for target in targets if target.adapter.answer is None and self._address(target) not in self._recalled]
+        if self._memory is None or not fresh or self._nothing_is_kept:
+            return
+        self._recalled.update(map(self._address, fresh))
+        for target, facts in zip(fresh, await off_loop(_recalled, self._memory, fresh), strict=True):
+            if facts is not None:
+                self.account(target).recall(facts)
+
+    async def remember(self, targets: Sequence[Target]) -> None:
+        """Keep what was learned of these accounts for the next run."""
+        learned = [(target, self.account(target).facts()) for target in targets if self.account(target).replies]
+        if self._memory is not None and learned and not self._nothing_is_kept:
+            await off_loop(_kept, self._memory, learned)
+
+    @property
+    def _nothing_is_kept(self) -> bool:
+        return self.writer is None or self.writer.lost
 
     def _address(self, target: Target) -> tuple[Any, ...]:
         known = self._addresses.get(id(target))

@@ -40,10 +40,14 @@ async def exchange(
         response = await _post(engine, target, body, timeout)
         limits = adapter.read_limits(response.headers)
         if response.status != 200:
-            if limits is not None:
-                engine.account(target).limiter.learn(limits)
-            raise refusal(target, response)
-        return _named(answered(codec, response.body, requests), requests, target), limits
+            refused = refusal(target, response)
+            refused.limits = limits
+            raise refused
+        try:
+            return _named(answered(codec, response.body, requests), requests, target), limits
+        except ServerFault as error:
+            error.lost = True  # what was answered cannot be read, which keeps nobody from billing it
+            raise
     except LLMError as error:
         raise signed(error, requests, target) from None
 
@@ -69,7 +73,9 @@ async def _by_the_callers_client(target: Target, body: bytes, timeout: float) ->
             sent = await sending
             return Response(*(await sent if asyncio.iscoroutine(sent) else sent))
     except TimeoutError:
-        raise TimedOut(f"no answer within {timeout:g} s") from None
+        error = TimedOut(f"no answer within {timeout:g} s")
+        error.lost = True
+        raise error from None
 
 
 def answered(codec: Codec, body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:

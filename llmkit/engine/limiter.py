@@ -1,9 +1,9 @@
 """As fast as the account allows, and no faster: one ``Limiter`` per account, shared by every run and thread of the process.
 
-Three things hold a request back: a *window* (how many may be in flight), *buckets* (requests and tokens per minute, as the user or the
-provider's headers say them), and a *pause* (after a 429). Without headers a fourth is found by trial: the *pace*. A 429 cuts the
-pace to just under what went through and remembers that ceiling; it climbs back under it, stays, and looks over it only now and then. The
-window alone cannot do this: a provider that answers in a millisecond passes any limit with one request in flight.
+Four things hold a request back: a *window* (how many may be in flight), *budgets* (requests and tokens per minute, as the user or the
+provider's headers say them), a *pause* (after a 429), and, once nobody got through for a while, the *circuit*, which lets one request
+at a time try. Where no header names a limit a fifth is found by trial: the *pace*. The window alone cannot do this: a provider that
+answers in a millisecond passes any limit with one request in flight. How long answers take says nothing: a long answer takes long.
 
 No polling: waiters stand in a queue, and one timer wakes the first that can go.
 """
@@ -13,70 +13,58 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import Busy, Overloaded
+from ..errors import Busy, LLMError, Overloaded, QuotaSpent
 from ..event_loop import Clock, LoopClock, Timer
-from ..types import Limits
+from ..types import Allowance, Limits
+from .budgets import Budget, Shared
+from .pace import Pace
 
-__all__ = ["Bucket", "Limiter", "Permit"]
+__all__ = ["LONG_PAUSE_SECONDS", "Limiter", "Permit"]
 
+INFINITY = float("inf")
 
-class Bucket:
-    """``level`` of at most ``capacity``, refilled ``per_second``; may go below zero when a true cost is booked later."""
+#: A pause beyond this is no wait but a closed door: whoever has another way takes it.
+LONG_PAUSE_SECONDS = 120.0
 
-    def __init__(self, capacity: float, per_second: float, now: float, level: float | None = None) -> None:
-        self.capacity = capacity
-        self.per_second = per_second
-        self._level = capacity if level is None else level
-        self._at = now
-
-    def level(self, now: float) -> float:
-        self._level = min(self.capacity, self._level + (now - self._at) * self.per_second)
-        self._at = now
-        return self._level
-
-    def take(self, amount: float, now: float) -> None:
-        self._level = self.level(now) - amount
-
-    def lower_to(self, level: float, now: float) -> None:
-        self._level = min(self.level(now), level)
-
-    def ready_at(self, amount: float, now: float) -> float:
-        """The moment when ``amount`` can be taken. More than the capacity may be taken once the bucket is full."""
-        lacking = min(amount, self.capacity) - self.level(now)
-        if lacking <= 1e-9:
-            return now
-        return now + lacking / self.per_second if self.per_second > 0 else float("inf")
-
-
-def _by_hand(per_minute: float, now: float) -> Bucket:
-    # A second's worth may go at once. The refill is lowered by that much, so that no 60 seconds, wherever they begin, see more
-    # than the limit.
-    burst = max(1.0, per_minute / 60)
-    refill = max(per_minute - burst, per_minute * 0.5) / 60
-    return Bucket(burst, refill, now)
+#: So many failures in a row open the circuit: from then on one request at a time looks whether the provider is back.
+OPENS_AFTER = 16
+LOOK_SECONDS = 0.5
+LOOK_MOST_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Permit:
-    """Leave to send one request; given back by ``done``."""
+    """Leave to send one request; given back by ``done`` and its like.
+
+    ``tokens`` are all that it is taken to cost, ``output`` the part of them that the answer has. The other three count what had ever left
+    up to and with it: a provider's count of what is left is as old as the request whose answer tells it.
+    """
 
     tokens: float
+    output: float
     sent_at: float
+    requests_by_now: float
+    tokens_by_now: float
+    output_by_now: float
 
 
-#: Seconds at the ceiling before the pace looks over it; doubles each time the ceiling proves true.
-_HOLD = 15.0
-
-#: The slowest pace, a request in 20 seconds: trial keys are given ten a minute.
-_LEAST = 0.05
-_HOLD_MOST = 240.0
+@dataclass(slots=True)
+class _Waiter:
+    tokens: float
+    output: float
+    #: Seconds of a pause that it is willing to sit out.
+    patience: float
+    #: Why it would not be sent any more, if it would not.
+    still: Callable[[], LLMError | None]
+    future: asyncio.Future[Permit]
 
 
 class Limiter:
-    """One account's live state: window, buckets, pause and pace.
+    """One account's live state: window, budgets, pause, circuit and pace.
 
     Parameters
     ----------
@@ -86,6 +74,8 @@ class Limiter:
         Handed in by tests.
     jitter : callable, optional
         Like ``random.random``; handed in by tests.
+    shared : Shared, optional
+        Where other processes of this machine take from limits that were set by hand.
 
     Notes
     -----
@@ -94,48 +84,84 @@ class Limiter:
 
     #: Requests in flight before the first answer: a refused key costs no more than these.
     FIRST_WINDOW = 8.0
+    #: By how much the window opens once an eighth of what left since it opened last is answered.
+    OPENING = 4.0
 
-    def __init__(self, max_concurrency: int = 64, clock: Clock | None = None, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        max_concurrency: int = 64,
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = random.random,
+        shared: Shared | None = None,
+    ) -> None:
         self.clock: Clock = clock or LoopClock()
+        self._shared = shared
         self.max_concurrency = max_concurrency
         self.window = min(self.FIRST_WINDOW, float(max_concurrency))
         self.in_flight = 0
-        self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
-        self.requests_by_hand = self.tokens_by_hand = self.concurrency_by_hand = False
-        self.tokens_per_minute: float | None = None
-        self.requests_per_minute: float | None = None
+        #: Requests, all tokens, tokens in, tokens out: by the minute.
+        self.requests: Budget | None = None
+        self.tokens: Budget | None = None
+        self.input: Budget | None = None
+        self.output: Budget | None = None
+        self.concurrency_by_hand = False
         self.paused_until = 0.0
-        #: Connection failures in a row, since the last answer of any kind; the circuit opens on them.
+        #: Why, where the pause is a long one.
+        self.paused_by: LLMError | None = None
+        #: Failures in a row, since the last answer; the circuit opens on them.
         self.failures = 0
         self.failing_since = 0.0
         #: When the last answer came that was one.
         self.answered_at = float("-inf")
+        #: Requests refused with "too fast", and sent, ever.
+        self.refused = self.sent = 0
+        self.pace = Pace()
+        #: A day's requests that are left, as the provider counted them last; ``None`` where it counts none.
+        self.left_today: float | None = None
         self._jitter = jitter
-        self._waiting: deque[tuple[float, asyncio.Future[Permit]]] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._timer: Timer | None = None
         self._slow_start = True
+        #: Requests that had left when the window opened last, and answers since to those that left later.
+        self._opened_after = 0.0
+        self._welcome = 0
         self._cut_at = float("-inf")
         self._cuts_in_a_row = 0
-        self._pace: Bucket | None = None
-        self._ceiling = 0.0
-        self._ceiling_at = 0.0
-        self._hold = _HOLD
-        #: When answers came, over the last second, and how many in each second of the last minute.
-        self._recent: deque[float] = deque()
-        self._by_second: deque[list[float]] = deque()
+        self._look_at = 0.0
+        self._tokens_booked = self._output_booked = 0.0
         #: Since when requests have been waiting to leave without a break.
         self._busy_since: float | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait to leave."""
+        return len(self._waiting)
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """Requests a minute as the user or the provider says them, ``None`` where nobody did."""
+        return None if self.requests is None else self.requests.per_minute
+
+    @property
+    def tokens_per_minute(self) -> float | None:
+        """The same in tokens, of those in and out where they are counted apart."""
+        said = [budget.per_minute for budget in (self.tokens, self.input) if budget is not None]
+        return min(said, default=None)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the circuit is open: nobody got through for a while."""
+        return self.failures >= OPENS_AFTER
 
     # -------------------------------------------------------------------------------------------------------- what is set
 
     def set_by_hand(self, rpm: float | None = None, tpm: float | None = None, max_concurrency: int | None = None) -> None:
         """Limits that the user states; never exceeded, and never replaced by what headers say."""
-        now = self.clock.now()
+        now, shared = self.clock.now(), self._shared
         if rpm is not None:
-            self.requests, self.requests_by_hand, self.requests_per_minute = _by_hand(rpm, now), True, rpm
+            self.requests = Budget(rpm, now, by_hand=True, shared=shared, kind="requests")
         if tpm is not None:
-            self.tokens, self.tokens_by_hand, self.tokens_per_minute = _by_hand(tpm, now), True, tpm
+            self.tokens = Budget(tpm, now, by_hand=True, shared=shared, kind="tokens")
         if max_concurrency is not None:
             self.max_concurrency, self.concurrency_by_hand = max_concurrency, True
             self.window = min(self.window, float(max_concurrency))
@@ -145,27 +171,85 @@ class Limiter:
         if not self.concurrency_by_hand:
             self.max_concurrency = max(self.max_concurrency, max_concurrency)
 
+    def facts(self) -> dict[str, Any]:
+        """What was learned of the account, for the next run."""
+        now = self.clock.now()
+        said = {"requests": self.requests, "tokens": self.tokens, "input": self.input, "output": self.output}
+        known = {name: budget.facts(now) for name, budget in said.items() if budget is not None and budget.counted}
+        return {"window": self.window, "pace": self.pace.ceiling, "budgets": known}
+
+    def recall(self, facts: Mapping[str, Any], age: float) -> None:
+        """Begin where an earlier run left off, ``age`` seconds ago; a limit set by hand stands.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            These are no such facts.
+        """
+        now = self.clock.now()
+        if self.sent:
+            return  # this process knows better
+        for name, said in facts["budgets"].items():
+            if name in ("requests", "tokens", "input", "output") and getattr(self, name) is None:
+                setattr(self, name, Budget.recalled(said, age, now))
+        # A day later the account may have another tier: found anew, from a start that is half as bold.
+        window = float(facts["window"]) if age < 86400.0 else float(facts["window"]) / 2
+        self.window = max(self.window, min(window, float(self.max_concurrency)))
+        if facts["pace"] and age < 86400.0:
+            self.pace.start(float(facts["pace"]), now)
+            self._slow_start = False
+
     # ------------------------------------------------------------------------------------------------------------ leaving
 
-    def try_acquire(self, tokens: float = 0.0) -> Permit | None:
+    def try_acquire(self, tokens: float = 0.0, output: float = 0.0) -> Permit | None:
         """Leave to send now, or ``None`` where the request would have to wait."""
         if self._waiting:
             return None
         now = self.clock.now()
-        return self._grant(tokens, now) if self._ready_at(tokens, now) <= now else None
+        return self._grant(tokens, output, now) if self._ready_at(tokens, output, now) <= now else None
 
-    async def acquire(self, tokens: float = 0.0, first: bool = False) -> Permit:
-        """Leave to send, after waiting as long as it takes; ``first`` goes ahead of the others (a row that waited before)."""
+    def is_free(self, tokens: float = 0.0, output: float = 0.0) -> bool:
+        """Whether a request of this size would not have to wait."""
+        now = self.clock.now()
+        return not self._waiting and self._ready_at(tokens, output, now) <= now
+
+    async def acquire(
+        self,
+        tokens: float = 0.0,
+        output: float = 0.0,
+        first: bool = False,
+        patience: float = INFINITY,
+        still: Callable[[], LLMError | None] = lambda: None,
+    ) -> Permit:
+        """Leave to send, after waiting as long as it takes.
+
+        Parameters
+        ----------
+        tokens, output : float
+            All tokens that the request may cost, and those of them that are the answer's.
+        first : bool
+            Go ahead of the others: a row that waited before.
+        patience : float
+            Seconds of a pause that are sat out.
+        still : callable
+            Asked at ``rouse``: an error for a request that is not to be sent any more.
+
+        Raises
+        ------
+        LLMError
+            The account is closed for longer than that: what closed it.
+        """
+        self._refuse_to_wait(patience)
         if not first:
-            permit = self.try_acquire(tokens)
+            permit = self.try_acquire(tokens, output)
             if permit is not None:
                 return permit
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        entry = (tokens, future)
+        waiter = _Waiter(tokens, output, patience, still, future)
         if first:
-            self._waiting.appendleft(entry)
+            self._waiting.appendleft(waiter)
         else:
-            self._waiting.append(entry)
+            self._waiting.append(waiter)
             # A row that was sent back waits for its own second try: that is no crowd at the door, and no measure of a pace.
             if self._busy_since is None:
                 self._busy_since = self.clock.now()
@@ -173,54 +257,91 @@ class Limiter:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
+            if future.done() and not future.cancelled() and future.exception() is None:
                 self._release()
             raise
 
-    def _ready_at(self, tokens: float, now: float) -> float:
+    def rouse(self) -> None:
+        """Those who wait look up: whose run has given the account up goes."""
+        for waiter in list(self._waiting):
+            error = waiter.still()
+            if error is not None and not waiter.future.done():
+                self._waiting.remove(waiter)
+                waiter.future.set_exception(error)
+
+    def _refuse_to_wait(self, patience: float) -> None:
+        if self.paused_by is not None and self.paused_until - self.clock.now() > patience:
+            raise self.paused_by
+
+    def _turn_away(self, now: float) -> None:
+        """Those who will not sit out the pause that just began go elsewhere."""
+        if self.paused_by is None:
+            return
+        staying: deque[_Waiter] = deque()
+        for waiter in self._waiting:
+            if self.paused_until - now <= waiter.patience:
+                staying.append(waiter)
+            elif not waiter.future.done():
+                waiter.future.set_exception(self.paused_by)
+        self._waiting = staying
+
+    def _ready_at(self, tokens: float, output: float, now: float) -> float:
         """When a request of this size could leave; infinity while only an answer can make room."""
         if self.in_flight >= int(self.window):
-            return float("inf")
+            return INFINITY
         when = max(now, self.paused_until)
-        if self._pace is not None:
-            self._climb(now)
-            when = max(when, self._pace.ready_at(1.0, now))
+        if self.failures >= OPENS_AFTER:
+            if self.in_flight:
+                return INFINITY
+            when = max(when, self._look_at)
+        if self.pace.bucket is not None:
+            when = max(when, self.pace.ready_at(now))
         if self.requests is not None:
             when = max(when, self.requests.ready_at(1.0, now))
         if self.tokens is not None:
             when = max(when, self.tokens.ready_at(tokens, now))
+        if self.input is not None:
+            when = max(when, self.input.ready_at(tokens - output, now))
+        if self.output is not None:
+            when = max(when, self.output.ready_at(output, now))
         return when
 
-    def _grant(self, tokens: float, now: float) -> Permit:
+    def _grant(self, tokens: float, output: float, now: float) -> Permit:
         self.in_flight += 1
-        if self._pace is not None:
-            self._pace.take(1.0, now)
+        self.sent += 1
+        self._tokens_booked += tokens
+        self._output_booked += output
+        self.pace.went(now)
         if self.requests is not None:
             self.requests.take(1.0, now)
         if self.tokens is not None:
             self.tokens.take(tokens, now)
-        return Permit(tokens, now)
+        if self.input is not None:
+            self.input.take(tokens - output, now)
+        if self.output is not None:
+            self.output.take(output, now)
+        return Permit(tokens, output, now, self.sent, self._tokens_booked, self._output_booked)
 
     def _wake(self) -> None:
         """Let go whoever can go now, and set the timer for the next."""
         now = self.clock.now()
         while self._waiting:
-            tokens, future = self._waiting[0]
-            if future.done():  # its run was stopped
+            waiter = self._waiting[0]
+            if waiter.future.done():  # its run was stopped
                 self._waiting.popleft()
                 continue
-            when = self._ready_at(tokens, now)
+            when = self._ready_at(waiter.tokens, waiter.output, now)
             if when > now:
                 self._set_timer(when)
                 return
             self._waiting.popleft()
-            future.set_result(self._grant(tokens, now))
+            waiter.future.set_result(self._grant(waiter.tokens, waiter.output, now))
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if when < float("inf"):
+        if when < INFINITY:
             self._timer = self.clock.call_at(when, self._wake)
 
     # ----------------------------------------------------------------------------------------------------------- answers
@@ -230,46 +351,65 @@ class Limiter:
         if self._waiting:
             self._wake()
 
-    def done(self, permit: Permit, tokens: float | None = None, limits: Limits | None = None) -> None:
-        """An answer came. ``tokens`` is what it really cost, ``limits`` what its headers said."""
+    def done(self, permit: Permit, tokens: float | None = None, output: float | None = None, limits: Limits | None = None) -> None:
+        """An answer came. ``tokens`` is what it really cost, ``output`` the answer's part of it, ``limits`` what its headers said."""
         now = self.answered_at = self.clock.now()
         self.failures = 0
-        self._cuts_in_a_row = 0 if permit.sent_at > self._cut_at else self._cuts_in_a_row
-        if self.tokens is not None and tokens is not None:
-            self.tokens.take(tokens - permit.tokens, now)
+        if permit.sent_at > self._cut_at:
+            self._cuts_in_a_row = 0
+        if tokens is not None:
+            self._settle(permit, tokens, permit.output if output is None else output, now)
         if limits is not None:
-            self.learn(limits)
-        self._count(now)
+            self.learn(limits, permit)
         if not self._waiting and self.in_flight < self.max_concurrency:
             self._busy_since = None
         # Grow only while the window is what holds requests back: unused room proves nothing.
         if self.window < self.max_concurrency and self.in_flight >= int(self.window) - 1:
-            step = 1.0 if self._slow_start else 1.0 / self.window
-            self.window = min(float(self.max_concurrency), self.window + step)
+            self._widen(permit)
         self._release()
 
-    def _count(self, now: float) -> None:
-        recent, by_second = self._recent, self._by_second
-        recent.append(now)
-        while recent[0] < now - 1.0:
-            recent.popleft()
-        if by_second and now - by_second[-1][0] < 1.0:
-            by_second[-1][1] += 1
-        else:
-            by_second.append([now, 1])
-            if by_second[0][0] < now - 61.0:
-                by_second.popleft()
+    def _settle(self, permit: Permit, tokens: float, output: float, now: float) -> None:
+        # Where the provider counts, its count holds what it booked, and that is not always what was used.
+        if self.tokens is not None and not self.tokens.counted:
+            self.tokens.take(tokens - permit.tokens, now)
+        if self.input is not None and not self.input.counted:
+            self.input.take(tokens - output - permit.tokens + permit.output, now)
+        if self.output is not None and not self.output.counted:
+            self.output.take(output - permit.output, now)
+
+    def _widen(self, permit: Permit) -> None:
+        if not self._slow_start:
+            # Where a pace holds requests back, the window need not.
+            step = 1.0 if self.pace.bucket is not None else 1.0 / self.window
+            self.window = min(float(self.max_concurrency), self.window + step)
+        elif permit.requests_by_now > self._opened_after:
+            # A few answers to what left since the last step show that so many at once are welcome; a budget with room for all shows it too.
+            self._welcome += 1
+            if self._roomy():
+                self.window = float(self.max_concurrency)
+            elif self._welcome >= (self.sent - self._opened_after) / 8:
+                self._opened_after, self._welcome = self.sent, 0
+                self.window = min(float(self.max_concurrency), self.window * self.OPENING)
+
+    def _roomy(self) -> bool:
+        """Whether the provider says that there is room for several windows."""
+        said = self.requests
+        return said is not None and said.counted and not said.short and said.bucket.level(self.clock.now()) > 4 * self.max_concurrency
 
     def abandoned(self, permit: Permit) -> None:
-        """No answer will come: the request was cancelled or its connection died."""
+        """No answer will come: the request was cancelled before it was sent."""
         self._release()
 
-    def failed(self, permit: Permit, connection: bool) -> None:
-        """The request failed for a reason that says nothing about pace. ``connection``: nothing came back at all."""
-        if connection:
+    def failed(self, permit: Permit, outage: bool) -> None:
+        """No usable answer came. ``outage``: as it would be if the provider were down; else it is this request's own trouble."""
+        now = self.clock.now()
+        if outage:
             if self.failures == 0:
-                self.failing_since = self.clock.now()
+                self.failing_since = permit.sent_at
             self.failures += 1
+            if self.broken:
+                wait = min(LOOK_MOST_SECONDS, LOOK_SECONDS * 2.0 ** min(self.failures - OPENS_AFTER, 10))
+                self._look_at = now + wait * (0.5 + 0.5 * self._jitter())
         else:
             self.failures = 0
         self._release()
@@ -277,102 +417,101 @@ class Limiter:
     def slow_down(self, permit: Permit, error: Busy, limits: Limits | None = None) -> None:
         """A 429 or 529 came: pause as asked, narrow the window, and pace to what went through."""
         now = self.clock.now()
-        self.failures = 0
-        if limits is not None:
-            self.learn(limits)
-        if error.retry_after:
-            self.paused_until = max(self.paused_until, now + error.retry_after)
-        if error.per_minute and not self.requests_by_hand and self.requests_per_minute != error.per_minute:
+        self.failures = self.failures + 1 if isinstance(error, Overloaded) else 0
+        self.refused += not isinstance(error, Overloaded)
+        self.pace.came_back(permit.sent_at)
+        news = self._is_news(now)
+        self._give_back(permit, now)
+        if error.per_minute and self.requests_per_minute != error.per_minute and not (self.requests and self.requests.by_hand):
             # Nothing is left of this minute, or there had been no refusal.
-            self.requests, self.requests_per_minute = _by_hand(error.per_minute, now), error.per_minute
-            self.requests.lower_to(0.0, now)
+            self.requests = Budget(error.per_minute, now, even=True)
+            self.requests.bucket.lower_to(0.0, now)
+        if limits is not None:
+            self.learn(limits, permit)
+        if error.retry_after:
+            self._pause(now + error.retry_after, error)
         # A burst of refusals that left together is one piece of news.
         if permit.sent_at > self._cut_at:
-            self._cut(now, error)
-        elif not error.retry_after and self.paused_until <= now:
+            self._cut(permit, now, error, news)
+            self._release()
+            return
+        self.pace.refused_too(now, self._busy_since)
+        if not error.retry_after and self.paused_until <= now:
             self.paused_until = now + 0.05 * self._jitter()
         self._release()
 
-    def _cut(self, now: float, error: Busy) -> None:
+    def _give_back(self, permit: Permit, now: float) -> None:
+        """What is refused is not booked by those who say what they count."""
+        for budget, amount in (
+            (self.requests, 1.0),
+            (self.tokens, permit.tokens),
+            (self.input, permit.tokens - permit.output),
+            (self.output, permit.output),
+        ):
+            if budget is not None and budget.counted:
+                budget.take(-amount, now)
+
+    def _pause(self, until: float, error: LLMError) -> None:
+        now = self.clock.now()
+        self.paused_until = max(self.paused_until, until)
+        if self.paused_until - now > LONG_PAUSE_SECONDS:
+            self.paused_by = error
+            self._turn_away(now)
+        else:
+            self.paused_by = None
+
+    def _is_news(self, now: float) -> bool:
+        """Whether a refusal tells more than the known limits do."""
+        known = [budget for budget in (self.requests, self.tokens, self.input, self.output) if budget is not None]
+        return not known or all(budget.counted and not budget.short and budget.roomy(now) for budget in known)
+
+    def _cut(self, permit: Permit, now: float, error: Busy, news: bool) -> None:
         self._cut_at = now
         self._slow_start = False
         self._cuts_in_a_row += 1
-        self.window = max(1.0, self.window / 2)
+        known = self.requests is not None or self.tokens is not None or self.input is not None
+        if not known or news or self._cuts_in_a_row > 2 or isinstance(error, Overloaded):
+            self.window = max(1.0, self.window / 2)
         if not error.retry_after:
             # Nobody said how long: a jittered wait that doubles while it does not help. retry-after: 0 lands here too.
             longest = min(30.0, 0.1 * 2.0**self._cuts_in_a_row)
             self.paused_until = max(self.paused_until, now + longest * (0.5 + 0.5 * self._jitter()))
-        if isinstance(error, Overloaded) or self.requests is not None or self.tokens is not None:
+        if isinstance(error, Overloaded) or not news:
             return  # their trouble, not our limit; or a limit that is known better than by trial
-        while self._recent and self._recent[0] < now - 1.0:
-            self._recent.popleft()
-        through = self._throughput(now)
-        if through is None:
-            return  # a single row on an idle account says nothing about how many could go
-        if self._pace is None:
-            self._hold = _HOLD
-        elif now - self._ceiling_at < 2.0 and self._cuts_in_a_row < 4:
-            # The burst that the last cut answered still fills the provider's window: no news about the limit itself.
-            through = self._ceiling
-        else:
-            # The pace rises by no more than 2 % a second, so what drew the 429 lies hardly above the limit; what came through in
-            # the last second is a rougher measure, good for seeing the limit fall.
-            near = 0.98 * self._pace.per_second
-            through = near if through > 0.8 * near else min(through, near)
-            held = now - self._ceiling_at >= self._hold and abs(through - self._ceiling) < 0.15 * self._ceiling
-            self._hold = min(_HOLD_MOST, self._hold * 2) if held else _HOLD
-        self._ceiling, self._ceiling_at = through, now
-        pace = max(_LEAST, 0.9 * through)
-        self._pace = Bucket(max(1.0, pace * 0.05), pace, now, level=0.0)
-
-    def _throughput(self, now: float) -> float | None:
-        """Answers a second while requests were waiting to leave: over the last second, or as many as are needed to count ten.
-
-        ``None`` where nobody waits: what came through then is what was asked, not what is allowed.
-        """
-        if self._busy_since is None:
-            return None
-        if len(self._recent) >= 10:
-            return float(len(self._recent))
-        busy = max(1.0, min(60.0, now - self._busy_since))
-        answered = sum(count for second, count in self._by_second if second >= now - busy - 1.0)
-        return max(_LEAST, answered / busy)
-
-    def _climb(self, now: float) -> None:
-        """Back to just under the ceiling within two seconds, rest there, then look over it by 2 % a second."""
-        assert self._pace is not None
-        since = now - self._ceiling_at
-        if since < 2.0:
-            share = 0.9 + 0.035 * since
-        elif since < self._hold:
-            share = 0.97
-        else:
-            share = min(0.97 * 1.02 ** (since - self._hold), 1e3)
-        self._pace.level(now)
-        self._pace.per_second = max(_LEAST, share * self._ceiling)
-        self._pace.capacity = max(1.0, self._pace.per_second * 0.05)
+        most = self.requests.per_minute / 60 if self.requests is not None else None
+        self.pace.refused(permit.sent_at, now, self._busy_since, self._cuts_in_a_row, most)
 
     # ---------------------------------------------------------------------------------------------------------- learning
 
-    def learn(self, limits: Limits) -> None:
-        """Take over what the provider's headers say, unless the user said it first."""
+    def learn(self, limits: Limits, permit: Permit) -> None:
+        """Take over what the headers of this request's answer say, unless the user said it first."""
         now = self.clock.now()
-        if limits.requests and not self.requests_by_hand:
-            # A count that takes hours to come back is a day's quota (Groq's requests), not a pace.
-            daily = (limits.requests_reset or 0.0) > 120.0
-            if not daily:
-                self.requests = self._follow(self.requests, limits.requests, limits.requests_left, now)
-                self.requests_per_minute = limits.requests
-        if limits.tokens and not self.tokens_by_hand:
-            self.tokens = self._follow(self.tokens, limits.tokens, limits.tokens_left, now)
-            self.tokens_per_minute = limits.tokens
+        if limits.requests is not None:
+            if limits.requests.per_day or (self.requests is None and Budget.told(limits.requests, now) is None):
+                self._learn_day(limits.requests, permit, now)
+            else:
+                self.requests = self._followed(self.requests, limits.requests, permit, permit.requests_by_now, self.sent, now)
+        if limits.tokens is not None:
+            self.tokens = self._followed(self.tokens, limits.tokens, permit, permit.tokens_by_now, self._tokens_booked, now)
+        if limits.input is not None:
+            by_now, all_booked = permit.tokens_by_now - permit.output_by_now, self._tokens_booked - self._output_booked
+            self.input = self._followed(self.input, limits.input, permit, by_now, all_booked, now)
+        if limits.output is not None:
+            self.output = self._followed(self.output, limits.output, permit, permit.output_by_now, self._output_booked, now)
 
-    def _follow(self, bucket: Bucket | None, per_minute: int, left: int | None, now: float) -> Bucket:
-        if bucket is None or bucket.capacity != per_minute:
-            # What is still in flight was counted by nobody yet; of requests at least, one each is sure.
-            bucket = Bucket(float(per_minute), per_minute / 60, now)
-            bucket.take(max(0, self.in_flight - 1), now)
-            left = None if left is None else left - max(0, self.in_flight - 1)
-        if left is not None:
-            bucket.lower_to(float(left), now)
-        return bucket
+    @staticmethod
+    def _followed(budget: Budget | None, said: Allowance, permit: Permit, by_now: float, booked: float, now: float) -> Budget | None:
+        if budget is None:
+            budget = Budget.told(said, now)
+        if budget is not None:
+            budget.follow(said, permit.sent_at, booked - by_now, by_now, now)
+        return budget
+
+    def _learn_day(self, said: Allowance, permit: Permit, now: float) -> None:
+        """A day's quota is no pace; once it is used up, the account is closed until it comes back."""
+        if said.left is None:
+            return
+        self.left_today = said.left - (self.sent - permit.requests_by_now)
+        if said.left <= 0 and said.reset:
+            spent = QuotaSpent("the day's requests of this account are used up", retry_after=said.reset)
+            self._pause(now + said.reset, spent)

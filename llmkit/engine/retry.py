@@ -11,35 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..adapter import Target
+from ..adapter import Kept, Target
 from ..errors import (
     AccessError,
     BatchTooLarge,
     Busy,
     ConfigError,
-    ConnectionLost,
+    ContentBlocked,
     ContextTooLong,
     LLMError,
     Overloaded,
+    QuotaSpent,
+    RateLimited,
     RequestError,
+    ServerFault,
     TimedOut,
     Unreachable,
     all_failed,
 )
 from ..event_loop import Clock, sleep
 from ..types import Limits, Policy, Reply, Request, Usage
-from .limiter import Limiter
+from .limiter import LONG_PAUSE_SECONDS, Limiter, Permit
 
 __all__ = ["Answer", "Line", "Ticket", "serve"]
 
-#: A host that refuses this many connections in a row, over this many seconds, is down: the circuit opens and the run ends.
-DEAD_AFTER_FAILURES = 16
-DEAD_AFTER_SECONDS = 2.0
-
-#: One that answered earlier in the run is given this long: a cable that was pulled, or a laptop between two networks, comes back.
+#: Seconds after which a provider that answers nobody counts as down, and the run leaves it: one that never answered in this run, where no
+#: connection is made, and where it answers with faults only.
+DEAD_SECONDS = 2.0
+FAULTY_SECONDS = 30.0
+#: One that answered earlier in the run, with no other model at hand, is given this long: a cable that was pulled, or a laptop between two
+#: networks, comes back.
 OUTAGE_SECONDS = 90.0
-#: And each row looks at least this often whether it did.
-OUTAGE_LOOK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -54,11 +56,17 @@ class Ticket:
     size: int
     attempts: int = 0
     began: float = 0.0
+    #: Requests that had left and whose answer never came: they may have been billed.
+    lost: int = 0
+    #: When it could have been sent.
+    ready: float = 0.0
     #: The request that ``key`` belongs to, where the row has gone on to another; and what the rounds before this one were billed.
     first: Request | None = None
     used: Usage | None = None
     #: Why the row cannot be asked at all.
     refused: RequestError | None = None
+    #: What of the request the first target's prompt cache would keep.
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ class Answer:
     replies: Sequence[Reply | LLMError]
     limits: Limits | None
     tokens: int
+    output: int
 
 
 class Line(Protocol):
@@ -81,18 +90,32 @@ class Line(Protocol):
 
     def limiter(self, target: Target) -> Limiter: ...
 
-    def shut(self, target: Target) -> LLMError | None: ...
+    def shut(self, target: Target) -> LLMError | None:
+        """Why a target is not to be asked."""
+
+    def looks(self, target: Target) -> bool:
+        """Whether it is time to look if a target that was down is back; says so to one row at a time."""
 
     def answered(self, target: Target) -> bool:
         """Whether the target has answered since the run began."""
 
     def close_target(self, target: Target, error: LLMError) -> None: ...
 
-    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> float: ...
+    def may_retry(self) -> bool:
+        """Whether the run may afford another try; takes it from what it may."""
+
+    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> tuple[float, float]:
+        """All tokens that the request may cost, and the answer's part of them."""
+
+    def too_long(self, batch: Sequence[Ticket], target: Target) -> ContextTooLong | None:
+        """Why a target need not be asked at all: the text is longer than its window whatever a token is."""
 
     async def reserve(self, batch: Sequence[Ticket], target: Target) -> float: ...
 
     def unreserve(self, amount: float) -> None: ...
+
+    def lost(self, batch: Sequence[Ticket], amount: float) -> None:
+        """The answer of a request that had left never came: it may have been billed, at most so much."""
 
     async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer: ...
 
@@ -105,61 +128,119 @@ class Line(Protocol):
     def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None: ...
 
 
+class _Elsewhere(Exception):
+    """A row that was told to slow down goes to another model of the route, which is free."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+
+@dataclass(slots=True)
+class _Patience:
+    """What a row has put up with: how often, and since when, it was told to slow down."""
+
+    told: int = 0
+    since: float | None = None
+
+
 async def serve(batch: Sequence[Ticket], line: Line) -> None:
     """Bring every ticket of ``batch`` to a reply or an error."""
     parts = [batch]
     while parts:
-        part = parts.pop()
-        failed: list[LLMError] = []
-        for target in line.route:
-            shut = line.shut(target)
-            if shut is not None:
-                failed.append(shut)
-                continue
-            try:
-                answer = await _ask(part, target, line)
-            except RequestError as error:
-                if len(part) > 1:
-                    if isinstance(error, BatchTooLarge):
-                        line.too_large(part, target, error)
-                    middle = len(part) // 2
-                    parts += [part[middle:], part[:middle]]
-                    failed = []
-                    break
-                if isinstance(error, ContextTooLong):
-                    failed.append(error)
-                    continue  # the next model of the route may have the room
-                failed = [error]  # of the row: another model's trouble is no part of it
-                break
-            except (AccessError, ConfigError) as error:  # a fallback may lack what the first choice has
-                line.close_target(target, error)
-                failed.append(error)
-            except (Busy, Unreachable) as error:
-                failed.append(error)
+        parts += await _along_the_route(parts.pop(), line)
+
+
+async def _along_the_route(part: Sequence[Ticket], line: Line) -> list[Sequence[Ticket]]:
+    """Settle a batch, or hand back the smaller ones, or the next rounds, that have to be served instead."""
+    failed: dict[int, LLMError] = {}
+    patience = _Patience()
+    #: What the others could not do: targets that are there for that alone are asked then.
+    wanted = ""
+    position: int | None = 0
+    while position is not None:
+        target = line.route[position]
+        try:
+            looks = _pass_the_door(part, target, line)
+            answer = await _ask(part, target, line, patience, failed, looks)
+        except _Elsewhere as other:
+            position = line.route.index(other.target)
+            continue
+        except RequestError as error:
+            if len(part) > 1:
+                if isinstance(error, BatchTooLarge):
+                    line.too_large(part, target, error)
+                middle = len(part) // 2
+                return [part[middle:], part[:middle]]
+            if isinstance(error, ContextTooLong):
+                wanted = "context"  # the next model of the route may have the room
+            elif isinstance(error, ContentBlocked) and any(target.only_for == "content" for target in line.route):
+                wanted = "content"
             else:
-                if line.reads:
-                    going_on = await line.follow(part, answer, target)
-                    parts += [[ticket] for ticket in going_on]
-                else:
-                    line.settle(part, answer, target)
-                failed = []
-                break
-        if failed:
-            line.fail(part, all_failed(failed), target)
+                line.fail(part, error, target)  # of the row: another model's trouble is no part of it
+                return []
+            failed[position] = error
+        except (AccessError, ConfigError) as error:  # a fallback may lack what the first choice has
+            line.close_target(target, error)  # again and again: the first reason stays
+            failed[position] = error
+        except (Busy, Unreachable) as error:
+            failed[position] = error
+        else:
+            if line.reads:
+                return [[ticket] for ticket in await line.follow(part, answer, target)]
+            line.settle(part, answer, target)
+            return []
+        position = _next(line, position, wanted, failed)
+    line.fail(part, all_failed([failed[at] for at in sorted(failed)]), line.route[max(failed)])
+    return []
 
 
-async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
-    """One target's answer, tried as often as the policy allows."""
+def _pass_the_door(part: Sequence[Ticket], target: Target, line: Line) -> bool:
+    """Raise why a target is not asked; whether this row is the one that looks if it is back."""
+    shut = line.shut(target)
+    looks = shut is not None and line.looks(target)
+    error = line.too_long(part, target) if shut is None or looks else shut
+    if error is not None:
+        raise error
+    return looks
+
+
+def _next(line: Line, position: int, wanted: str, failed: dict[int, LLMError]) -> int | None:
+    """The place in the route to go on with."""
+    window = line.route[position].model.context_window
+    after: list[int] = [*range(position + 1, len(line.route)), *range(position)]
+    for at in after:
+        target = line.route[at]
+        if at in failed or (target.only_for and target.only_for != wanted) or (wanted == "content" and not target.only_for):
+            continue
+        no_larger = window is not None and target.model.context_window is not None and target.model.context_window <= window
+        if wanted == "context" and no_larger:
+            continue
+        return at
+    return None
+
+
+def _another(batch: Sequence[Ticket], target: Target, line: Line, failed: dict[int, LLMError]) -> Target | None:
+    """A model of the route that could take the row now."""
+    for position, other in enumerate(line.route):
+        if other is target or position in failed or other.only_for != target.only_for or line.shut(other) is not None:
+            continue
+        if line.limiter(other).is_free(*line.tokens_of(batch, other)):
+            return other
+    return None
+
+
+async def _ask(
+    batch: Sequence[Ticket], target: Target, line: Line, patience: _Patience, failed: dict[int, LLMError], looks: bool
+) -> Answer:
+    """One target's answer, tried as often as the policy allows; once, where the row only looks whether it is back."""
     limiter, policy, clock = line.limiter(target), line.policy, line.clock
-    tokens = line.tokens_of(batch, target)
+    tokens, output = line.tokens_of(batch, target)
     failures = tries = 0
-    told_to_wait = 0
-    slow_since: float | None = None
     while True:
-        permit = None if told_to_wait else limiter.try_acquire(tokens)
+        permit = None if patience.told else limiter.try_acquire(tokens, output)
         if permit is None:
-            permit = await limiter.acquire(tokens, first=told_to_wait > 0)
-        shut = line.shut(target)
+            permit = await _wait_for_leave(tokens, output, target, line, patience, failed)
+        shut = None if looks else line.shut(target)
         if shut is not None:  # another row learned it while this one waited
             limiter.abandoned(permit)
             raise shut
@@ -175,37 +256,84 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line) -> Answer:
         try:
             answer = await line.exchange(batch, target)
         except (RequestError, AccessError):
-            limiter.failed(permit, connection=False)
+            limiter.failed(permit, outage=False)
             raise
         except Busy as error:
-            limiter.slow_down(permit, error)
-            told_to_wait += 1
-            slow_since = now if slow_since is None else slow_since
+            limiter.slow_down(permit, error, error.limits)
+            patience.told += 1
+            patience.since = now if patience.since is None else patience.since
             # A rate limit is ours to keep and passes: it costs time. An overload is theirs, may not pass, and costs attempts too.
-            failures += isinstance(error, Overloaded)
-            if not error.again or failures >= policy.max_attempts or clock.now() - slow_since > policy.deadline:
+            if isinstance(error, Overloaded):
+                failures += 1
+                if not _leave_if_down(error, target, line) and not line.may_retry():
+                    raise
+            if not error.again or failures >= policy.max_attempts or clock.now() - patience.since > policy.deadline:
                 raise
+            moves = policy.prefer == "any" and isinstance(error, RateLimited)
+            other = _another(batch, target, line, failed) if moves else None
+            if other is not None:
+                patience.told = 0  # nobody there has told it to wait
+                raise _Elsewhere(other) from None
         except Unreachable as error:
-            limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
+            if error.lost:
+                line.lost(batch, reserved)
+            limiter.failed(permit, outage=True)
             tries += 1
-            down = limiter.failures >= DEAD_AFTER_FAILURES
-            # Where another model stands ready, it is asked instead of waiting.
-            passes = target is line.route[-1] and line.answered(target)
-            if down and clock.now() - limiter.failing_since >= (OUTAGE_SECONDS if passes else DEAD_AFTER_SECONDS):
-                line.close_target(target, error)
-                raise
+            waited_out = _leave_if_down(error, target, line)
             # While nobody gets through it is no row's fault, and no row's attempt.
-            failures += not (down and passes and isinstance(error, ConnectionLost))
-            if not error.again or failures >= policy.max_attempts:
+            failures += not waited_out
+            if looks or not error.again or failures >= policy.max_attempts or not (waited_out or line.may_retry()):
                 raise
-            longest = min(policy.backoff_max, OUTAGE_LOOK_SECONDS) if down and passes else policy.backoff_max
-            wait = min(longest, policy.backoff * 2.0 ** min(tries - 1, 30)) * random.random()
-            await sleep(clock, max(wait, error.retry_after or 0.0))
+            if not limiter.broken:  # else the limiter says who looks, and when
+                wait = min(policy.backoff_max, policy.backoff * 2.0 ** min(tries - 1, 30)) * random.random()
+                await sleep(clock, max(wait, error.retry_after or 0.0))
         except BaseException:
+            line.lost(batch, reserved)
             limiter.abandoned(permit)
             raise
         else:
-            limiter.done(permit, answer.tokens, answer.limits)
+            limiter.done(permit, answer.tokens, answer.output, answer.limits)
             return answer
         finally:
             line.unreserve(reserved)
+
+
+async def _wait_for_leave(
+    tokens: float, output: float, target: Target, line: Line, patience: _Patience, failed: dict[int, LLMError]
+) -> Permit:
+    others = any(
+        other is not target and position not in failed and not other.only_for and line.shut(other) is None
+        for position, other in enumerate(line.route)
+    )
+    longest = LONG_PAUSE_SECONDS if others else line.policy.deadline
+    try:
+        return await line.limiter(target).acquire(
+            tokens, output, first=patience.told > 0, patience=longest, still=lambda: line.shut(target)
+        )
+    except Busy as error:
+        # A closed door is no wait: the run leaves this model until it opens.
+        hours = QuotaSpent(
+            f"the provider asks to wait {error.retry_after or 0:,.0f} s; the same call after that sends only the rest",
+            kind="long_wait",
+            status=error.status,
+            retry_after=error.retry_after,
+            provider=error.provider,
+            model=error.model,
+        )
+        raise hours from None
+
+
+def _leave_if_down(error: LLMError, target: Target, line: Line) -> bool:
+    """Leave a target that answers nobody for good; whether it is down and waited for."""
+    limiter = line.limiter(target)
+    if not limiter.broken:
+        return False
+    # Where another model stands ready, it is asked instead of waiting.
+    alone = len(line.route) == 1 or all(other is target or other.only_for or line.shut(other) is not None for other in line.route)
+    answered = line.answered(target)
+    faulty = isinstance(error, ServerFault | Overloaded | TimedOut)
+    longest = OUTAGE_SECONDS if alone and answered else FAULTY_SECONDS if alone and faulty else DEAD_SECONDS
+    if line.clock.now() - limiter.failing_since >= longest:
+        line.close_target(target, error)
+        raise error
+    return alone

@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from ..adapter import Target
+from ..adapter import Kept, Target
 from ..errors import (
     AccessError,
     BadOutput,
     BatchTooLarge,
     BudgetReached,
     Cancelled,
+    ConfigError,
     ContextTooLong,
     LLMError,
+    QuotaSpent,
     RequestError,
     all_failed,
 )
@@ -35,10 +38,35 @@ from . import retry
 from .engine import Engine, Plan, key_of, prefix
 from .exchange import exchange, signed
 from .limiter import Limiter
+from .prefixes import Flight, Turns
 from .retry import Answer, Ticket
-from .store import Stored
+from .store import OutcomeRow, ReplyRow, Stored
+from .tracing import RunTrace, watching
 
 __all__ = ["Line", "carry_out", "estimate"]
+
+
+#: Seconds between two looks at what became of a row that another process is asking for.
+LOOK_SECONDS = 0.25
+
+
+INFINITY = float("inf")
+
+#: How often the pace of a run is noted.
+_NOTE_SECONDS = 1.0
+
+#: A model of the route that was down is looked at again after so long, then after twice as long.
+_LOOK_SECONDS = 30.0
+_LOOK_MOST_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class _Door:
+    """Why a target is not asked, and when one row may look again: seconds on the engine's clock."""
+
+    error: LLMError
+    look_at: float
+    wait: float
 
 
 def _drawn(source: Iterator[Task], most: int) -> list[Task]:
@@ -47,7 +75,13 @@ def _drawn(source: Iterator[Task], most: int) -> list[Task]:
 
 async def carry_out(engine: Engine, plan: Plan) -> None:
     """Settle every task of the plan; returns normally also when the run was stopped (``outcomes.stopped`` says why)."""
-    await Line(engine, plan).run()
+    line = Line(engine, plan)
+    tracer = watching.tracer
+    if tracer is None:
+        await line.run()
+    else:
+        with tracer.run(plan) as line.trace:
+            await line.run()
 
 
 async def estimate(engine: Engine, plan: Plan) -> Estimate:
@@ -68,28 +102,45 @@ class _Settled:
     result: Reply | LLMError
     position: int
     seconds: float
+    #: US dollars, ``None`` where the price or what was used is unknown.
+    cost: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cost = (self.result.usage or Usage()).cost(self.line.route[self.position].model.price)
 
     @property
     def answered(self) -> bool:
         return isinstance(self.result, Reply)
 
-    def reply(self) -> tuple[Any, ...]:
-        reply = self.result
-        assert isinstance(reply, Reply)
-        usage, value = reply.usage, self.line.plan.operation.pack(reply.value)
-        return self.key, value, usage.input, usage.cached_input, usage.output, reply.finish, reply.model, time.time()
+    @property
+    def queued(self) -> float | None:
+        """Seconds from being ready to being sent."""
+        return self.ticket.began - self.ticket.ready if self.ticket.began else None
 
-    def outcome(self) -> tuple[Any, ...]:
-        line, result = self.line, self.result
+    def reply(self) -> ReplyRow:
+        reply, line = self.result, self.line
+        assert isinstance(reply, Reply)
+        usage, operation, target = reply.usage, line.plan.operation, line.route[self.position]
+        return ReplyRow(
+            self.key, operation.pack(reply.value), usage.input, usage.cached_input, usage.output, reply.finish, reply.model, time.time(),
+            target.name, operation.name, usage.cache_write, self.cost,
+        )  # fmt: skip
+
+    def outcome(self) -> OutcomeRow:
+        line, ticket, result = self.line, self.ticket, self.result
         source, error = (None, result.kind) if isinstance(result, LLMError) else ("live", None)
-        usage = result.usage or Usage()
-        return (
-            line._journal, self.ticket.number, self.key, source, error, line.route[self.position].name, self.ticket.attempts,
-            self.seconds, usage.input, usage.cached_input, usage.output,
+        usage, target = result.usage or Usage(), line.route[self.position]
+        return OutcomeRow(
+            line._journal, ticket.number, self.key, source, error, target.name, ticket.attempts, self.seconds, usage.input,
+            usage.cached_input, usage.output, usage.cache_write, self.queued, usage.requests, self.cost, ticket.lost,
+            time.time(),
         )  # fmt: skip
 
     def durable(self) -> None:
         ticket, result, outcomes = self.ticket, self.result, self.line.outcomes
+        outcomes.queued[ticket.number] = self.queued or 0.0
+        if self.position and self.line.writer is not None:
+            self.line.writer.settling.discard(ticket.key)
         if isinstance(result, LLMError):
             outcomes.fail(ticket.number, result, ticket.attempts, self.seconds, self.position)
         else:
@@ -102,6 +153,8 @@ class Line:
     def __init__(self, engine: Engine, plan: Plan) -> None:
         self.engine = engine
         self.plan = plan
+        #: Who looks on from outside, where somebody does.
+        self.trace: RunTrace | None = None
         self.reads = plan.operation.read is not None
         self.clock = engine.clock
         self.route = plan.route
@@ -114,11 +167,20 @@ class Line:
         self._source: Iterator[Task] = iter(())
         self._ready: deque[Ticket] = deque()
         self._drawn = False
+        #: Rows that wait for another run's answer; and those of them whose answer another process may bring, when to look next, and
+        #: what makes us look earlier.
         self._following = 0
+        self._elsewhere: dict[bytes, Ticket] = {}
+        self._look_at = 0.0
+        self._again = asyncio.Event()
+        self._turns = Turns(engine.account(plan.route[0]).prefixes, engine.clock, self._take_back)
         self._news = asyncio.Event()
         self._hungry = asyncio.Event()
         self._returned = asyncio.Event()
-        self._shut: dict[int, LLMError] = {}
+        #: Targets of the route that are not asked, by their place.
+        self._doors: dict[int, _Door] = {}
+        #: Tries beyond the first that the run may still afford: in an outage few, while answers come as many as there are answers.
+        self._retries = self._retries_most = max(32.0, 0.15 * self.outcomes.rows)
         #: Bytes that one request may carry, as refusals have taught; in bytes, since the ratio to tokens is still being learned.
         self._batch_bytes = float("inf")
         #: Dollars so far at the most: for a bound, and for a route of several prices.
@@ -128,6 +190,9 @@ class Line:
         self._reservations = 0
         self._journal = 0
         self._began = self.clock.now()
+        self._note_at = self._began
+        #: Requests that had been sent and refused on each account before this run.
+        self._counted_from = [(self.limiter(target).sent, self.limiter(target).refused) for target in self.route]
         #: Numbers in a vector of this run, once one came.
         self._dimensions = None if self.outcomes.matrix is None else self.outcomes.matrix.shape[1]
         self._prefixes = [prefix(plan.operation, target) for target in self.route]
@@ -140,6 +205,7 @@ class Line:
             self.limiter(target).allow(self.policy.max_concurrency)
         try:
             await self._open_books()
+            await self.engine.recall(self.route)
             await self._work()
         except asyncio.CancelledError:
             # Stopped by the user: workers are gone and their connections closed. Keep what came, and say so.
@@ -147,6 +213,7 @@ class Line:
         finally:
             self._let_go()
             await self._close_books()
+            await self.engine.remember(self.route)
 
     async def _open_books(self) -> None:
         if self.engine.writer is not None:
@@ -168,33 +235,58 @@ class Line:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._note_the_pace()
+
+    def _note_the_pace(self) -> None:
+        """A line for each model: how the run is paced at the moment."""
+        now = self.clock.now()
+        # In a run of hours more rarely: some thousand lines are enough.
+        self._note_at = now + _NOTE_SECONDS * 2 ** (len(self.outcomes.history) // 2000)
+        for target, (sent, refused) in zip(self.route, self._counted_from, strict=True):
+            one = self.limiter(target)
+            line = (now - self._began, target.name, one.window, one.in_flight, one.waiting, one.sent - sent, one.refused - refused)
+            self.outcomes.history.append(line)
 
     async def _worker(self) -> None:
         while (batch := await self._next()) is not None:
-            if self.writer is not None and self.writer.crowded:
-                await self.writer.room()  # what is answered and not yet kept is what a kill -9 would cost
             try:
+                if self.writer is not None and self.writer.crowded:
+                    await self.writer.room()  # what is answered and not yet kept is what a kill -9 would cost
                 await retry.serve(batch, self)
             except BudgetReached as error:
                 self._stop(error)
+            finally:
+                if batch[0].kept is not None:
+                    self._turns.through(batch[0])
+            if self.clock.now() >= self._note_at:
+                self._note_the_pace()
 
     async def _next(self) -> list[Ticket] | None:
         """The next batch to send; ``None`` when there will be none."""
         size, tokens = self.route[0].codec.batch_size(self.route[0])
         while True:
             if len(self._ready) >= size or (self._ready and self._drawn):
-                if len(self._ready) < 2 * size + self.plan.operation.draw // 2:
+                if len(self._ready) + self._turns.parked < 2 * size + self.plan.operation.draw // 2:
                     self._hungry.set()
-                return self._pack(size, tokens)
-            if self._drawn and (not self._following or self.outcomes.stopped is not None):
+                if batch := self._pack(size, tokens):
+                    return batch
+                continue
+            if self._drawn and not self._turns.parked and (not self._following or self.outcomes.stopped is not None):
                 return None
             self._hungry.set()
             self._news.clear()
             await self._news.wait()
 
+    def _take_back(self, tickets: Sequence[Ticket]) -> None:
+        """These waited for another one of their prefix, and need not any longer."""
+        self._ready.extendleft(reversed(tickets))
+        self._news.set()
+
     def _pack(self, size: int, tokens: int | None) -> list[Ticket]:
+        """What travels together; empty where the next ticket has to wait for another of its prefix."""
         if size == 1:
-            return [self._ready.popleft()]
+            ticket = self._ready.popleft()
+            return [ticket] if ticket.kept is None or self._turns.lets(ticket) else []
         batch: list[Ticket] = []
         room = float("inf") if tokens is None else float(tokens)
         room_in_bytes = self._batch_bytes
@@ -218,16 +310,9 @@ class Line:
         # Whoever draws few at a time reads files for them: not on the loop.
         while tasks := await off_loop(_drawn, self._source, draw) if draw < DRAW else _drawn(self._source, draw):
             fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None]
-            stored = await self._stored(fresh)
-            for ticket in fresh:
-                if ticket.refused is not None:
-                    self._keep_error(ticket, signed(ticket.refused, [], self.route[0]), 0)
-                elif ticket.key in stored:
-                    self._take_stored(ticket, *stored[ticket.key])
-                elif self.outcomes.stopped is None:
-                    self._make_ready(ticket)
-            self._news.set()
-            while len(self._ready) >= 2 * size + self.plan.operation.draw // 2:
+            await self._sort_out([*fresh, *self._due()])
+            self._turns.complete = len(tasks) < draw
+            while len(self._ready) + self._turns.parked >= 2 * size + self.plan.operation.draw // 2:
                 self._hungry.clear()
                 await self._hungry.wait()
             # A frame that is stored whole is drawn without ever waiting: let others have the loop.
@@ -235,6 +320,42 @@ class Line:
         self._drawn = True
         self.outcomes.no_more()
         self._news.set()
+        await self._look_after()
+
+    async def _sort_out(self, tickets: Sequence[Ticket]) -> None:
+        """Take what is stored, wait for what others are asking, ready the rest."""
+        stored, elsewhere = await self._claimed(tickets)
+        for ticket in tickets:
+            if self._elsewhere.pop(ticket.key, None) is not None:
+                self._following -= 1
+            if ticket.refused is not None:
+                self._keep_error(ticket, signed(ticket.refused, [], self.route[0]), 0)
+            elif ticket.key in stored:
+                self._take_stored(ticket, *stored[ticket.key])
+            elif self.outcomes.stopped is None:
+                self._make_ready(ticket, ticket.key in elsewhere)
+        self._news.set()
+
+    def _due(self) -> Sequence[Ticket]:
+        """Rows that another process was asking for, once it is time to look what became of them."""
+        if not self._elsewhere or self.clock.now() < self._look_at:
+            return ()
+        self._look_at = self.clock.now() + LOOK_SECONDS
+        return list(self._elsewhere.values())
+
+    async def _look_after(self) -> None:
+        """All is drawn: look after the rows that wait for others, until there are none."""
+        while self._following and self.outcomes.stopped is None:
+            self._again.clear()
+            if due := self._due():
+                await self._sort_out(due)
+                continue
+            timer = self.clock.call_at(self._look_at, self._again.set) if self._elsewhere else None
+            try:
+                await self._again.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
 
     def _number(self, task: Task) -> Ticket | None:
         """Give the task its number; ``None`` where an equal one has it already, or it is settled (in a retry)."""
@@ -264,7 +385,8 @@ class Line:
                 outcomes.point(row, number)
         if not new:
             return None
-        return Ticket(number, request, key, body, 0 if refused else self._size(request, body), refused=refused)
+        kept = None if refused or target.codec.kept is None else target.codec.kept(request, target)
+        return Ticket(number, request, key, body, 0 if refused else self._size(request, body), refused=refused, kept=kept)
 
     def _size(self, request: Request, body: bytes) -> int:
         weigh = self.plan.operation.weigh
@@ -274,33 +396,36 @@ class Line:
         """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
         return key_of(self._prefixes[position], body)
 
-    def _keys_along_the_route(self, ticket: Ticket) -> list[tuple[int, bytes]]:
-        """The ticket's key at each target that can be asked it: an answer of the second choice counts when the same call comes again."""
-        keys = [(0, ticket.key)]
-        for position, target in enumerate(self.route[1:], 1):
-            try:
-                keys.append((position, self._key(position, target.codec.encode((ticket.request,), target))))
-            except LLMError:  # it has no word for something in this row; the first may serve it
-                continue
-        return keys
+    def _along(self, tickets: Sequence[Ticket]) -> dict[bytes, Sequence[bytes]]:
+        """By a ticket's key: its keys at each target of the route. An answer of the second choice counts when the same call comes again."""
+        tickets = [ticket for ticket in tickets if ticket.refused is None]
+        if len(self.route) == 1:
+            return {ticket.key: (ticket.key,) for ticket in tickets}
+        return {ticket.key: [ticket.key, *(self._key_at(position, ticket) for position in range(1, len(self.route)))] for ticket in tickets}
+
+    def _key_at(self, position: int, ticket: Ticket) -> bytes:
+        target = self.route[position]
+        try:
+            return self._key(position, target.codec.encode((ticket.request,), target))
+        except LLMError:  # it has no word for something in this row; the first may serve it
+            return ticket.key
 
     async def _stored(self, tickets: Sequence[Ticket]) -> dict[bytes, tuple[Stored, int]]:
         """By a ticket's key: the stored answer and the place in the route of the target that gave it."""
-        tickets = [ticket for ticket in tickets if ticket.refused is None]
-        if self.writer is None or self.policy.cache != "use" or not tickets:
+        along = self._along(tickets)
+        if self.writer is None or self.policy.cache != "use" or not along:
             return {}
-        if len(self.route) == 1:
-            found = await self.writer.look_up([ticket.key for ticket in tickets])
-            return {key: (stored, 0) for key, stored in found.items()}
-        along = {ticket.key: self._keys_along_the_route(ticket) for ticket in tickets}
-        found = await self.writer.look_up([key for keys in along.values() for _, key in keys])
-        hits = {}
-        for first, keys in along.items():
-            for position, key in keys:
-                if key in found:
-                    hits[first] = (found[key], position)
-                    break
-        return hits
+        return _hits(along, await self.writer.look_up([key for keys in along.values() for key in keys]))
+
+    async def _claimed(self, tickets: Sequence[Ticket]) -> tuple[dict[bytes, tuple[Stored, int]], Set[bytes]]:
+        """The same, and the keys that another process is asking for; it will find that we ask for the others."""
+        if self.writer is None or self.outcomes.stopped is not None:
+            return await self._stored(tickets), frozenset()
+        along = self._along(tickets)
+        if not along:
+            return {}, frozenset()
+        found, elsewhere = await self.writer.claim(along, look=self.policy.cache == "use")
+        return _hits(along, found), elsewhere
 
     def _take_stored(self, ticket: Ticket, stored: Stored, position: int) -> None:
         try:
@@ -313,18 +438,13 @@ class Line:
             return
         usage = Usage(stored.input, stored.cached_input, stored.output)
         ticket.attempts = 0
-        self.hold(ticket, Reply(value, usage, finish=stored.finish), CACHE, 0.0, position)
+        reply = Reply(value, usage, finish=stored.finish)
+        self._end_flight(ticket, reply)
+        self.hold(ticket, reply, CACHE, 0.0, position)
 
-    def _make_ready(self, ticket: Ticket) -> None:
-        window = self.route[0].model.context_window
-        if window is not None and len(self.route) == 1 and ticket.size / 8 > window:
-            # Eight bytes a token is more than any tokenizer manages on text: refused here, it costs nothing.
-            error = ContextTooLong(
-                f"the text has {ticket.size:,} bytes, far more than the model's window of {window:,} tokens; "
-                "shorten it or choose a larger model",
-                provider=self.route[0].provider.name,
-                model=self.route[0].model.name,
-            )
+    def _make_ready(self, ticket: Ticket, elsewhere: bool = False) -> None:
+        error = self.too_long((ticket,), self.route[0]) if len(self.route) == 1 else None
+        if error is not None:
             self._keep_error(ticket, error, 0)
             return
         owner = self.engine.flights.setdefault(ticket.key, self)
@@ -335,16 +455,34 @@ class Line:
                 awaited[ticket.key] = asyncio.get_running_loop().create_future()
             awaited[ticket.key].add_done_callback(lambda future: self._landed(ticket, future))
             return
+        if elsewhere:
+            if not self._elsewhere:
+                self._look_at = self.clock.now() + LOOK_SECONDS
+            self._following += 1
+            self._elsewhere[ticket.key] = ticket
+            return
+        if ticket.kept is not None:
+            self._turns.count(ticket)
+        ticket.ready = self.clock.now()
         self._ready.append(ticket)
         self._news.set()
 
     def _landed(self, ticket: Ticket, future: asyncio.Future[Reply]) -> None:
         """An equal request of another run has ended: share its answer, or ask oneself."""
-        self._following -= 1
+        self._again.set()
         if future.cancelled() or not isinstance(future.exception() if future.done() else None, RequestError | None):
+            if self.outcomes.stopped is None and self.writer is not None:
+                # Another process may have taken it up by now, or be the one that is asking.
+                self._elsewhere[ticket.key] = ticket
+                self._look_at = self.clock.now()
+                return
+            self._following -= 1
             if self.outcomes.stopped is None:
                 self._make_ready(ticket)
-        elif future.exception() is not None:
+            self._news.set()
+            return
+        self._following -= 1
+        if future.exception() is not None:
             error = future.exception()
             assert isinstance(error, LLMError)
             self._keep_error(ticket, error, 0)
@@ -358,32 +496,77 @@ class Line:
         return self.engine.account(target).limiter
 
     def shut(self, target: Target) -> LLMError | None:
-        return self._shut.get(self.route.index(target))
+        door = self._doors.get(self.route.index(target))
+        return None if door is None else door.error
+
+    def looks(self, target: Target) -> bool:
+        door, now = self._doors[self.route.index(target)], self.clock.now()
+        if now < door.look_at:
+            return False
+        door.wait = min(2.0 * door.wait, _LOOK_MOST_SECONDS)
+        door.look_at = now + door.wait
+        return True
 
     def answered(self, target: Target) -> bool:
         return self.limiter(target).answered_at >= self._began
 
     def close_target(self, target: Target, error: LLMError) -> None:
         _without_frames(error)
-        self._shut.setdefault(self.route.index(target), error)
-        if len(self._shut) == len(self.route):
-            self._stop(all_failed([self._shut[position] for position in range(len(self.route))]))
+        position = self.route.index(target)
+        if position in self._doors:
+            return
+        # A refused key stays refused; who was down, or asked to wait, may be back.
+        wait = INFINITY if isinstance(error, AccessError | ConfigError) else _LOOK_SECONDS
+        if isinstance(error, QuotaSpent) and error.retry_after:
+            wait = error.retry_after
+        self._doors[position] = _Door(error, self.clock.now() + wait, wait)
+        for_all = [place for place, target in enumerate(self.route) if not target.only_for]
+        if all(place in self._doors for place in for_all):
+            self._stop(all_failed([self._doors[place].error for place in for_all]))
+        self.limiter(target).rouse()
+
+    def may_retry(self) -> bool:
+        if self._retries < 1.0:
+            return False
+        self._retries -= 1.0
+        return True
+
+    def lost(self, batch: Sequence[Ticket], amount: float) -> None:
+        for ticket in batch:
+            ticket.lost += 1
+            self.outcomes.lose(ticket.number)
+        self._spent += amount
+
+    def too_long(self, batch: Sequence[Ticket], target: Target) -> ContextTooLong | None:
+        window = target.model.context_window
+        if window is None or len(batch) > 1 or batch[0].size / 8 <= window:
+            return None
+        # Eight bytes a token is more than any tokenizer manages on text: refused here, it costs nothing.
+        return ContextTooLong(
+            f"the text has {batch[0].size:,} bytes, far more than the model's window of {window:,} tokens; "
+            "shorten it or choose a larger model",
+            provider=target.provider.name,
+            model=target.model.name,
+        )
 
     def _stop(self, error: LLMError) -> None:
         """Send nothing more; what is stored is still taken."""
         if self.outcomes.stopped is None:
             self.outcomes.stopped = error
-            for ticket in self._ready:
+            for ticket in (*self._ready, *self._turns.clear(), *self._elsewhere.values()):
                 self._end_flight(ticket, None)
             self._ready.clear()
             self._news.set()
+            self._again.set()
 
-    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> float:
+    def tokens_of(self, batch: Sequence[Ticket], target: Target) -> tuple[float, float]:
         account = self.engine.account(target)
-        limit = batch[0].request.options.get("max_tokens")
-        answer = account.output if account.replies >= 5 else min(float(limit or 256), 256.0)
-        sent = sum(ticket.size for ticket in batch)
-        return sent * account.tokens_per_byte + (answer * len(batch) if self.plan.operation.writes else 0.0)
+        sent = batch[0].size if len(batch) == 1 else sum(ticket.size for ticket in batch)
+        output = 0.0
+        if self.plan.operation.writes:
+            limit = batch[0].request.options.get("max_tokens")
+            output = (account.output if account.replies >= 5 else min(float(limit or 256), 256.0)) * len(batch)
+        return sent * account.tokens_per_byte + output, output
 
     async def reserve(self, batch: Sequence[Ticket], target: Target) -> float:
         """Set aside what this request may cost, after waiting for others to return what they did not need.
@@ -418,14 +601,19 @@ class Line:
             unlimited = "max_tokens" not in batch[0].request.options
             answer = min(limit, 3 * account.largest_output) if unlimited and account.replies >= 20 else limit
         sent = sum(ticket.size for ticket in batch) // 2
-        return self._bill((ticket.request for ticket in batch), sent, answer * len(batch), target.model.price.dearest) or 0.0
+        kept = batch[0].kept
+        written = kept.levels[-1][1] // 2 if kept is not None and kept.written else 0
+        bill = self._bill((ticket.request for ticket in batch), sent, answer * len(batch), target.model.price.dearest, written=written)
+        return bill or 0.0
 
-    def _bill(self, requests: Iterable[Request], tokens: int, answer: int, price: Price) -> float | None:
+    def _bill(
+        self, requests: Iterable[Request], tokens: int, answer: int, price: Price, *, cached: int = 0, written: int = 0
+    ) -> float | None:
         """US dollars for these requests at the most; ``None`` where that is not known."""
         most = self.plan.operation.most
         beside = Usage() if most is None else sum((most(request, price) for request in requests), Usage())
         # Who bills by searches or minutes bills no tokens.
-        return (beside if price.input is None and not beside.plain else beside + Usage(tokens, 0, answer)).cost(price)
+        return (beside if price.input is None and not beside.plain else beside + Usage(tokens, cached, answer, 0, written)).cost(price)
 
     def unreserve(self, amount: float) -> None:
         if self.policy.max_cost is None:
@@ -437,17 +625,36 @@ class Line:
 
     async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer:
         """Send one body and read what came; raises the error that the answer amounts to."""
+        if batch[0].kept is None or target is not self.route[0]:
+            return await self._exchange(batch, target)
+        flight = await self._turns.begin(batch[0])
+        answered = False
+        try:
+            answer = await self._exchange(batch, target, flight)
+            answered = True
+        finally:
+            flight.end(answered)
+        return answer
+
+    async def _exchange(self, batch: Sequence[Ticket], target: Target, flight: Flight | None = None) -> Answer:
         requests = [ticket.request for ticket in batch]
         single = len(batch) == 1 and target is self.route[0]
-        body = batch[0].body if single else target.codec.encode(requests, target)
-        replies, limits = await exchange(self.engine, target, body, requests, self.policy.timeout)
+        if flight is not None and flight.marks and target.codec.mark is not None:
+            body = target.codec.mark(requests[0], target, flight.marks)
+        else:
+            body = batch[0].body if single else target.codec.encode(requests, target)
+        if self.trace is None:
+            replies, limits = await exchange(self.engine, target, body, requests, self.policy.timeout)
+        else:
+            send = partial(exchange, self.engine, target, body, requests, self.policy.timeout)
+            replies, limits = await self.trace.asked(batch, target, send)
         billed = [reply.usage for reply in replies if reply.usage is not None]
         usage = billed[0] if len(billed) == 1 else sum(billed, Usage())
         self.engine.account(target).learn(sum(ticket.size for ticket in batch), usage)
         self.outcomes.bill(usage)
         if self._counts_money:
             self._spent += usage._replace(unreported=0).cost(target.model.price.dearest) or 0.0
-        return Answer(replies, limits, usage.input + usage.output)
+        return Answer(replies, limits, usage.input + usage.output, usage.output)
 
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
         """A batch was too much: remember a size that fits, for the rest of the run."""
@@ -458,6 +665,7 @@ class Line:
 
     def settle(self, batch: Sequence[Ticket], answer: Answer, target: Target) -> None:
         position = self.route.index(target)
+        self._served(position)
         now = self.clock.now()
         odd = 0
         for ticket, reply in zip(batch, answer.replies, strict=True):
@@ -476,6 +684,13 @@ class Line:
             )
             self._stop(signed(error, [], target))
 
+    def _served(self, position: int) -> None:
+        """The target is there: its door is open again, and the run may afford one more retry."""
+        if self._doors:
+            self._doors.pop(position, None)
+        if self._retries < self._retries_most:
+            self._retries += 1.0
+
     def _of_one_length(self, vector: Any) -> bool:
         """Whether a vector has the length of those before it; the first one says which."""
         if self._dimensions is None:
@@ -492,6 +707,7 @@ class Line:
         read, blocking = self.plan.operation.read, self.plan.operation.blocking
         assert read is not None
         position, going_on = self.route.index(target), []
+        self._served(position)
         for ticket, reply in zip(batch, answer.replies, strict=True):
             outcome: Reply | LLMError | Request = reply
             if isinstance(reply, Reply):
@@ -532,6 +748,8 @@ class Line:
         self.outcomes.settle(ticket.number, reply, source, ticket.attempts, seconds, position)
 
     def fail(self, batch: Sequence[Ticket], error: LLMError, target: Target) -> None:
+        if self.trace is not None:
+            self.trace.gave_up(batch)
         position = self.route.index(target)
         for ticket in batch:
             self._keep_error(ticket, error, position)
@@ -557,6 +775,8 @@ class Line:
         if self.writer is None:
             settled.durable()
         else:
+            if settled.position:
+                self.writer.settling.add(settled.ticket.key)
             self.writer.put(settled)
 
     def _end_flight(self, ticket: Ticket, result: Reply | LLMError | None) -> None:
@@ -588,6 +808,7 @@ class Line:
             return
         await writer.drain()
         usage = outcomes.usage
+        await writer.write_history(self._journal, self.outcomes.history)
         await writer.end_run(
             self._journal,
             {
@@ -597,6 +818,7 @@ class Line:
                 "requests": usage.requests,
                 "input": usage.input,
                 "cached_input": usage.cached_input,
+                "cache_write": usage.cache_write,
                 "output": usage.output,
                 "cost": outcomes.cost([target.model.price for target in self.route]),
                 "stopped": outcomes.stopped.kind if outcomes.stopped is not None else None,
@@ -614,6 +836,7 @@ class Line:
         asked = 0
         limit = None
         beside: list[Request] = []
+        shared = _SharedPrefixes()
         while tasks := list(islice(source, 1024)):
             fresh = [ticket for task in tasks if (ticket := self._number(task)) is not None and ticket.refused is None]
             unique += len(fresh)
@@ -624,6 +847,8 @@ class Line:
                 if ticket.key not in known:
                     remaining += 1
                     sent += ticket.size
+                    if ticket.kept is not None:
+                        shared.add(ticket.kept)
                     if self.plan.operation.most is not None:
                         beside.append(ticket.request)
                     limit = ticket.request.options.get("max_tokens")
@@ -640,6 +865,10 @@ class Line:
         tokens = int(sent * account.tokens_per_byte)
         learned = "a ratio learned from replies" if account.replies else "4 bytes a token, an assumption"
         requests = -(-remaining // size)
+        cached, written = (int(size_in_bytes * account.tokens_per_byte) for size_in_bytes in (shared.read, shared.written))
+        price = target.model.price.of_request(tokens // max(1, requests))
+        upper = self._bill(beside, tokens, answer_tokens, price)
+        cost = self._bill(beside, tokens, answer_tokens, price, cached=cached, written=written) if shared.read and shared.certain else upper
         return Estimate(
             model=" > ".join(target.name for target in self.route),
             rows=self.outcomes.rows,
@@ -649,10 +878,33 @@ class Line:
             requests=requests,
             input_tokens=tokens,
             output_tokens=answer_tokens,
-            cost=self._bill(beside, tokens, answer_tokens, target.model.price.of_request(tokens // max(1, requests))),
+            cost=upper if cost is None else cost,
             seconds=_seconds(requests, tokens + answer_tokens, account.limiter),
-            basis=f"input by {learned}; {words}" + ("; all by the first model of the route" if len(self.route) > 1 else ""),
+            basis=f"input by {learned}; {words}"
+            + (f"; {cached:,} tokens of shared prefixes are expected to be billed as cached" if cached else "")
+            + ("; all by the first model of the route" if len(self.route) > 1 else ""),
         )
+
+
+class _SharedPrefixes:
+    """What requests that are sent one after another would write into a vendor's prompt cache and read from it, in bytes."""
+
+    def __init__(self) -> None:
+        self._known: set[bytes] = set()
+        self.read = self.written = 0
+        #: Whether the vendor's rules leave no doubt of it.
+        self.certain = True
+
+    def add(self, kept: Kept) -> None:
+        before = 0
+        for digest, size in kept.levels:
+            if digest in self._known:
+                self.read += size - before
+            elif kept.written:
+                self.written += size - before
+            self._known.add(digest)
+            before = size
+        self.certain = self.certain and kept.certain
 
 
 def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
@@ -663,6 +915,16 @@ def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
     if limiter.tokens_per_minute:
         times.append(60 * tokens / limiter.tokens_per_minute)
     return max(times) if times else None
+
+
+def _hits(along: Mapping[bytes, Sequence[bytes]], found: Mapping[bytes, Stored]) -> dict[bytes, tuple[Stored, int]]:
+    hits = {}
+    for first, keys in along.items() if found else ():
+        for position, key in enumerate(keys):
+            if key in found:
+                hits[first] = (found[key], position)
+                break
+    return hits
 
 
 def _without_frames(error: LLMError) -> None:

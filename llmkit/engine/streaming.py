@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -21,7 +21,6 @@ from ..errors import (
     Overloaded,
     RequestError,
     ServerFault,
-    TimedOut,
     Truncated,
     Unreachable,
     all_failed,
@@ -30,6 +29,9 @@ from ..event_loop import sleep
 from ..types import Operation, Policy, Request, Usage
 from .engine import Engine, key_of, prefix
 from .exchange import answered, refusal, signed
+from .limiter import Limiter, Permit
+from .store import OutcomeRow, ReplyRow
+from .tracing import watching
 
 if TYPE_CHECKING:
     from .transport import Response
@@ -167,16 +169,21 @@ async def stream(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     names = " > ".join(target.name for target in wish.route)
     journal = 0 if writer is None else await writer.begin_run(wish.run_id, wish.operation.name, names, 1)
     stopped: str | None = "cancelled"
+    trace = None if watching.tracer is None else watching.tracer.stream(wish, told)
     try:
         # Closed here and now, not when Python gets round to it: what the answer cost is known once its request has ended.
         async with aclosing(_along_the_route(engine, wish, told)) as pieces:
             async for piece in pieces:
+                if trace is not None:
+                    trace.spoke()
                 yield piece
         stopped = None
     except LLMError as error:
         stopped = error.kind
         raise
     finally:
+        if trace is not None:
+            trace.end(stopped)
         await _close_books(engine, wish, journal, keys, told, stopped)
 
 
@@ -191,6 +198,8 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGener
     policy = wish.policy
     failed: list[LLMError] = []
     for target in wish.route:
+        if target.only_for and not (target.only_for == "context" and failed and isinstance(failed[-1], ContextTooLong)):
+            continue
         failures, slow_since, again = 0, None, False
         while True:
             try:
@@ -222,14 +231,14 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGener
 async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again: bool) -> AsyncGenerator[str]:
     account, request = engine.account(target), wish.request
     body = target.codec.encode((request,), target)
-    tokens = len(body) * account.tokens_per_byte + (account.output or 256.0)
-    permit = await account.limiter.acquire(tokens, first=again)
+    output = account.output or 256.0
+    permit = await account.limiter.acquire(len(body) * account.tokens_per_byte + output, output, first=again)
     usage, began = Usage(), engine.clock.now()
     told.target, told.finish = target.name, None
     told.attempts += 1
     released = False
     try:
-        async with aclosing(_pieces(engine, target, body, wish)) as pieces:
+        async with aclosing(_pieces(engine, target, body, wish, permit)) as pieces:
             async for text, counted, finish in pieces:
                 if counted is not None:
                     usage = _most(usage, counted)
@@ -242,7 +251,7 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again
         if not told.text:
             raise _empty(told.finish)
         account.learn(len(body), usage)
-        account.limiter.done(permit, usage.input + usage.output, None)
+        account.limiter.done(permit, usage.input + usage.output, usage.output)
         released = True
     except LLMError as error:
         if error.usage is not None:
@@ -258,16 +267,16 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again
             told.bill(usage if usage.requests else Usage(requests=1, unreported=1), target)
 
 
-def _give_back(limiter: Any, permit: Any, error: LLMError) -> None:
+def _give_back(limiter: Limiter, permit: Permit, error: LLMError) -> None:
     if isinstance(error, Busy):
-        limiter.slow_down(permit, error)
-    elif isinstance(error, Unreachable):
-        limiter.failed(permit, connection=isinstance(error, ConnectionLost | TimedOut))
+        limiter.slow_down(permit, error, error.limits)
     else:
-        limiter.failed(permit, connection=False)
+        limiter.failed(permit, outage=isinstance(error, Unreachable))
 
 
-async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> AsyncGenerator[tuple[str, Usage | None, str | None]]:
+async def _pieces(
+    engine: Engine, target: Target, body: bytes, wish: Wish, permit: Permit
+) -> AsyncGenerator[tuple[str, Usage | None, str | None]]:
     """(text, counts so far, why it ended) of each event. A model in this process answers in one piece."""
     codec, adapter = target.codec, target.adapter
     if adapter.answer is not None:
@@ -284,10 +293,12 @@ async def _pieces(engine: Engine, target: Target, body: bytes, wish: Wish) -> As
             if response.status == 401 and not anew and target.secret is not None and target.secret.rotates:
                 continue
             limits = adapter.read_limits(response.headers)
-            if limits is not None:
-                engine.account(target).limiter.learn(limits)
             if response.status != 200:
-                raise refusal(target, response)
+                refused = refusal(target, response)
+                refused.limits = limits
+                raise refused
+            if limits is not None:
+                engine.account(target).limiter.learn(limits, permit)
             async with aclosing(_said(codec, wish.request, response, chunks)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -364,17 +375,20 @@ class _Kept:
     def answered(self) -> bool:
         return self.error is None
 
-    def reply(self) -> tuple[Any, ...]:
-        told, packed = self.told, self.wish.operation.pack(self.told.text)
+    def reply(self) -> ReplyRow:
+        told, operation = self.told, self.wish.operation
         usage = told.usage
-        return self.key, packed, usage.input, usage.cached_input, usage.output, told.finish, None, time.time()
+        return ReplyRow(
+            self.key, operation.pack(told.text), usage.input, usage.cached_input, usage.output, told.finish, None, time.time(),
+            told.target, operation.name, usage.cache_write, told.cost,
+        )  # fmt: skip
 
-    def outcome(self) -> tuple[Any, ...]:
+    def outcome(self) -> OutcomeRow:
         told, source = self.told, "live" if self.error is None else None
         usage = told.usage
-        return (
-            self.journal, 0, self.key, source, self.error, told.target, told.attempts,
-            told.seconds, usage.input, usage.cached_input, usage.output,
+        return OutcomeRow(
+            self.journal, 0, self.key, source, self.error, told.target, told.attempts, told.seconds, usage.input, usage.cached_input,
+            usage.output, usage.cache_write, None, usage.requests, told.cost, 0, time.time(),
         )  # fmt: skip
 
     def durable(self) -> None:

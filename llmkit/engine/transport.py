@@ -90,8 +90,11 @@ class Transport:
                 if time.monotonic() - began > _STALE:
                     raise
                 return await self._exchange(session, address, body, limit)
-        except TimeoutError:
-            raise TimedOut(f"no answer within {timeout:g} s") from None
+        except TimeoutError as error:
+            raise _too_late(error, f"no answer within {timeout:g} s") from None
+        except LLMError as error:
+            error.lost = True
+            raise
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise _translated(error, address) from None
 
@@ -136,8 +139,8 @@ class Transport:
                 refused = answer.status != 200
                 response = Response(answer.status, answer.headers, await self._read(answer) if refused else b"")
                 yield response, self._unpacked(answer)
-        except TimeoutError:
-            raise TimedOut(f"the answer did not go on for {idle:g} s, or did not end within {timeout:g} s") from None
+        except TimeoutError as error:
+            raise _too_late(error, f"the answer did not go on for {idle:g} s, or did not end within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise _translated(error, address) from None
 
@@ -230,8 +233,21 @@ def _unpacker(packing: str) -> Callable[[bytes], tuple[bytes, bytes]]:
     return unpack
 
 
+def _too_late(error: BaseException, message: str) -> TimedOut:
+    made = TimedOut(message)
+    made.lost = not isinstance(error, aiohttp.ConnectionTimeoutError)
+    return made
+
+
 def _translated(error: BaseException, address: _Address) -> LLMError:
     """aiohttp's and the socket's errors as ours; the one border where foreign exceptions are known."""
+    made = _named(error, address)
+    # Whoever could not be reached got nothing to bill.
+    made.lost = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError)
+    return made
+
+
+def _named(error: BaseException, address: _Address) -> LLMError:
     host = address.url.host or "the host"
     where = f"{host}:{address.url.port}"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..event_loop import Clock, LoopClock, Timer, Worker
@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 
 def _as_stored(entry: Entry) -> Stored:
-    return Stored(*entry.reply()[1:7])
+    row = entry.reply()
+    return Stored(*row[1:7], row.cache_write)
 
 
 class Writer:
@@ -37,6 +38,8 @@ class Writer:
     CROWD = 128
     #: Seconds until a file that another process held is tried again.
     AGAIN = 1.0
+    #: Seconds between two looks at what is still being asked for; the claims of the rest are let go of.
+    REFRESH = 0.5
 
     def __init__(self, open_store: Callable[[], Store], clock: Clock | None = None) -> None:
         self._open_store = open_store
@@ -52,6 +55,14 @@ class Writer:
         self._retry: Timer | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._taken: asyncio.Future[None] | None = None
+        #: Keys that are being asked for: the engine's, which hands them in.
+        self.flights: Collection[bytes] = ()
+        #: Keys whose answer came from another model of the route, and is not durable yet.
+        self.settling: set[bytes] = set()
+        #: What is being looked up and claimed at this moment, and is nobody's flight yet.
+        self._claiming: list[Mapping[bytes, Sequence[bytes]]] = []
+        self._refresh: asyncio.TimerHandle | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------------------------------- calls that wait for the file
 
@@ -79,6 +90,10 @@ class Writer:
             return store.get_many(keys) if store is not None else {}
 
         found = await self.worker.run(read)
+        self._add_unwritten(found, keys)
+        return found
+
+    def _add_unwritten(self, found: dict[bytes, Stored], keys: Iterable[bytes]) -> None:
         # An answer that arrived while the file was read is in neither; a run that asks for it now would pay for it twice.
         for key in keys if self._unwritten else ():
             if key not in found and key in self._unwritten:
@@ -86,7 +101,50 @@ class Writer:
                     found[key] = _as_stored(self._unwritten[key])
                 except (ValueError, TypeError):
                     pass  # not to be packed, hence not to be kept
-        return found
+
+    # -------------------------------------------------------------------------------------------- claims among processes
+
+    async def claim(self, wanted: Mapping[bytes, Sequence[bytes]], look: bool = True) -> tuple[dict[bytes, Stored], set[bytes]]:
+        """``Store.claim``. What is claimed stays so while it is in flight or on its way to the disk: begin that before the next await."""
+
+        def work() -> tuple[dict[bytes, Stored], set[bytes]]:
+            store = self._opened()
+            if store is None:
+                return {}, set()
+            if self.lost:  # nobody would find the answer here, so nobody is to wait for it
+                return (store.get_many([key for along in wanted.values() for key in along]) if look else {}), set()
+            return store.claim(wanted, look)
+
+        self._claiming.append(wanted)
+        self._refresh_soon()
+        try:
+            found, elsewhere = await self.worker.run(work)
+            if look:
+                self._add_unwritten(found, (key for along in wanted.values() for key in along))
+            return found, elsewhere
+        finally:
+            self._claiming.remove(wanted)
+
+    def _refresh_soon(self) -> None:
+        if self._refresh is None:
+            # In true time, whatever clock the engine lives by: other processes look at it.
+            self._refresh = asyncio.get_running_loop().call_later(self.REFRESH, self._begin_refresh)
+
+    def _begin_refresh(self) -> None:
+        self._refresh = None
+        self._refreshing = asyncio.get_running_loop().create_task(self._refresh_claims())
+
+    async def _refresh_claims(self) -> None:
+        kept = {*self.flights, *self.settling}.union(*self._claiming)
+        # An answer that cannot be written for now is no reason to make others wait.
+        if not self._owed:
+            kept.update(self._unwritten)
+
+        def work() -> int:
+            return self.store.claims.keep(() if self.lost else kept) if self.store is not None else 0
+
+        if await self.worker.run(work):
+            self._refresh_soon()
 
     async def read(self, look: Callable[[Store], T]) -> T | None:
         """``look(store)`` in the thread that owns the store; ``None`` where there is no store."""
@@ -117,6 +175,18 @@ class Writer:
                     self.store.end_run(number, **facts)
                 except (StoreBusy, StoreLost):
                     pass  # the outcomes are what counts; the summary line can be made from them
+
+        await self.worker.run(write)
+
+    async def write_history(self, number: int, rows: Sequence[tuple[Any, ...]]) -> None:
+        """``Store.write_history``; what cannot be kept now is not kept."""
+
+        def write() -> None:
+            if self.store is not None and not self.lost and number:
+                try:
+                    self.store.write_history(number, rows)
+                except (StoreBusy, StoreLost):
+                    pass
 
         await self.worker.run(write)
 
@@ -238,6 +308,9 @@ class Writer:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        if self._refresh is not None:
+            self._refresh.cancel()
+            self._refresh = None
 
         def shut() -> None:
             assert self.store is not None
@@ -267,3 +340,5 @@ class Writer:
         self.worker = Worker("llmkit-store")
         self._pending, self._owed, self._unwritten = [], [], {}
         self._timer = self._retry = self._flushing = self._taken = None
+        self.settling, self._claiming = set(), []
+        self._refresh = self._refreshing = None

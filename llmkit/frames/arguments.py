@@ -13,6 +13,8 @@ from ..types import Policy
 __all__ = [
     "Cache",
     "OnError",
+    "Prefer",
+    "PromptCache",
     "by",
     "cache",
     "closed",
@@ -26,6 +28,7 @@ __all__ = [
     "megabytes",
     "options",
     "policy",
+    "prompt_cache",
     "rounds",
     "rows",
     "schema",
@@ -35,6 +38,8 @@ __all__ = [
 
 Cache = Literal["use", "refresh", "off"]
 OnError = Literal["keep", "raise"]
+Prefer = Literal["any", "first"]
+PromptCache = Literal["auto", "off"]
 
 
 def policy(
@@ -44,9 +49,12 @@ def policy(
     timeout: float,
     max_attempts: int,
     max_concurrency: int,
+    prefer: Prefer = "any",
 ) -> Policy:
     """The policy that these arguments amount to."""
     _cache(cache)
+    if prefer not in ("any", "first"):
+        raise ConfigError(f'prefer is "any" or "first", not {prefer!r}')
     if on_error not in ("keep", "raise"):
         raise ConfigError(f'on_error is "keep" or "raise", not {on_error!r}')
     if not _is_number(timeout) or not timeout > 0:
@@ -63,6 +71,7 @@ def policy(
         timeout=timeout,
         max_attempts=max_attempts,
         max_concurrency=max_concurrency,
+        prefer=prefer,
     )
 
 
@@ -171,6 +180,13 @@ def cache(given: Any) -> Cache:
     """Whether stored answers are read and written."""
     if given not in ("use", "refresh", "off"):
         raise ConfigError(f'cache is "use", "refresh" or "off", not {given!r}')
+    return given  # type: ignore[no-any-return]
+
+
+def prompt_cache(given: Any) -> PromptCache:
+    """Whether vendors' prompt caches are made use of."""
+    if given not in ("auto", "off"):
+        raise ConfigError(f'prompt_cache is "auto" or "off", not {given!r}')
     return given  # type: ignore[no-any-return]
 
 

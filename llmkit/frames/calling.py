@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..run import Run
 from ..session import Session, default
-from ..types import Estimate, Operation, Policy, Task
+from ..types import Estimate, Operation, Policy
 from .columns import FrameTable
 
 __all__ = ["Accessor", "How"]
@@ -28,6 +28,8 @@ class How:
     dry_run: bool
     show_progress: bool
     wait: bool
+    context_fallback: Any = None
+    content_fallback: Any = None
 
 
 class Accessor:
@@ -47,19 +49,17 @@ class Accessor:
         arguments: Mapping[str, Any],
         shape: Any,
         how: How,
-        tasks: Callable[..., Iterator[Task]] | None = None,
     ) -> Any:
         """Carry a call out. Arguments are checked before anybody is asked; no row, no question."""
         session = self._session
-        drawn = tasks or operation.tasks
-        drawn(table, **arguments)  # checks its arguments; nothing is drawn yet
+        operation.tasks(table, **arguments)  # checks its arguments; nothing is drawn yet
         if not len(table):
             return _nothing(operation, shape, how, session)
         model, note = (how.model, "") if how.model is not None else session.chosen(_DEFAULT.get(operation.codec, operation.codec))
-        route = session.route_for(model, operation, how.fallback)
+        route = session.route(model, operation, how.fallback, how.context_fallback, how.content_fallback)
         session.check_options(route, arguments.get("options") or {})
-        arguments = shape.prepared(route, arguments) if hasattr(shape, "prepared") else arguments
-        plan = session.plan(operation, len(table), lambda: drawn(table, **arguments), route, how.policy)
+        arguments = shape.prepared(route, arguments)
+        plan = session.plan(operation, len(table), lambda: operation.tasks(table, **arguments), route, how.policy)
         if how.dry_run:
             return session.estimate(plan)
         try:

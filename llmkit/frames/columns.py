@@ -11,7 +11,7 @@ import json
 import math
 import numbers
 import uuid
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -364,6 +364,20 @@ class ColumnShape:
     def result(self, run: Run[Any]) -> Any:
         return pd.Series(self.column(run.outcomes), index=self.index, name=self.name)
 
+    def prepared(self, route: Sequence[Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The call's arguments, once it is known who will be asked."""
+        return arguments
+
+    def history(self, run: Run[Any]) -> pd.DataFrame:
+        """A line a second and model: how the run was paced."""
+        columns = ["seconds", "model", "window", "in_flight", "waiting", "sent", "refused"]
+        frame = pd.DataFrame(run.outcomes.history, columns=columns)
+        of_one = frame.groupby("model", sort=False)
+        since = of_one["seconds"].diff().fillna(frame["seconds"])
+        sent = of_one["sent"].diff().fillna(frame["sent"])
+        frame["requests_per_minute"] = (60 * sent / since.where(since > 0)).astype("float64")
+        return frame[["seconds", "model", "window", "in_flight", "waiting", "requests_per_minute", "refused"]]
+
     def errors(self, run: Run[Any]) -> pd.DataFrame:
         """One line per row without a value although it asked for one."""
         outcomes = run.outcomes
@@ -412,9 +426,11 @@ class DetailShape(ColumnShape):
             "finish": pd.array(each(lambda task: outcomes.at(task, run.targets).reply and outcomes.finish.get(task, "stop")), dtype=TEXT),
             "attempts": pd.array(each(lambda task: outcomes.attempts[task]), dtype="Int64"),
             "seconds": pd.array(each(lambda task: outcomes.seconds[task]), dtype="Float64"),
+            "queue_seconds": pd.array(each(lambda task: outcomes.queued[task]), dtype="Float64"),
             "input_tokens": pd.array(each(lambda task: outcomes.input[task]), dtype="Int64"),
             "output_tokens": pd.array(each(lambda task: outcomes.output[task]), dtype="Int64"),
             "cost": pd.array(each(run.cost_of), dtype="Float64"),
+            "possibly_billed": pd.array(each(lambda task: outcomes.lost.get(task, 0)), dtype="Int64"),
         }
         return pd.DataFrame(columns, index=self.index)
 

@@ -16,6 +16,7 @@ from ..operations.classify import CLASSIFY, classifier
 from ..operations.embed import EMBED
 from ..operations.embed_images import EMBED_IMAGES
 from ..operations.files import FileRules
+from ..operations.leads import leads_of
 from ..operations.rerank import RERANK
 from ..operations.speak import FORMATS, SPEAK, speak_into
 from ..operations.template import Template
@@ -23,7 +24,7 @@ from ..operations.transcribe import TRANSCRIBE
 from ..session import Session
 from ..types import Operation, Policy
 from . import arguments as checked
-from .arguments import Cache, OnError
+from .arguments import Cache, OnError, Prefer, PromptCache
 from .calling import Accessor, How
 from .classifying import Nearest, Said, SaidInDetail
 from .columns import ColumnShape, DetailShape, FrameTable, factorized, matrix_of, one_column
@@ -62,6 +63,9 @@ class FrameAccessor(Accessor):
         on: Any = None,
         model: Any = None,
         fallback: Any = None,
+        context_fallback: Any = None,
+        content_fallback: Any = None,
+        prefer: Prefer = "any",
         system: str | None = None,
         response_format: Any = None,
         temperature: float | None = None,
@@ -75,6 +79,7 @@ class FrameAccessor(Accessor):
         tool_choice: str | None = None,
         run_tools: bool = False,
         max_rounds: int = 5,
+        prompt_cache: PromptCache = "auto",
         limit: int | None = None,
         cache: Cache = "use",
         on_error: OnError = "keep",
@@ -104,6 +109,10 @@ class FrameAccessor(Accessor):
             ``llmkit.use`` set, else the best that can be had; the summary line says which.
         fallback : str or list of str, optional
             Appended to ``model``.
+        context_fallback, content_fallback : str or list of str, optional
+            Asked only for rows that are too long for the models before, or that a filter refused there.
+        prefer : {"any", "first"}
+            With several models: a row that is told to slow down goes to another one that is free, or waits for the one it is at.
         system : str, optional
             A system message, the same for all rows.
         response_format : pydantic model, JSON schema or "json", optional
@@ -130,6 +139,10 @@ class FrameAccessor(Accessor):
             question and the functions' code: where they read a clock or a database, say ``cache="refresh"``.
         max_rounds : int
             Times that a row's calls are carried out, at the most.
+        prompt_cache : {"auto", "off"}
+            Make use of the vendor's own cache of prompts, where what the rows share is long enough: it is marked the vendor's way, one row
+            goes ahead to write the cache, and rows that begin with the same long cell run together. Answers and their cost with stored
+            answers are the same; ``docs/prompt-cache.md``.
         limit : int, optional
             Only the first so many rows; the rest is missing. The full run then pays only for the rest.
         cache : {"use", "refresh", "off"}
@@ -175,7 +188,14 @@ class FrameAccessor(Accessor):
         ('[echo, not a model] Say first', [False, True])
         """
         how = How(
-            model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
+            model,
+            fallback,
+            checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency, prefer),
+            dry_run,
+            show_progress,
+            wait,
+            context_fallback,
+            content_fallback,
         )
         table = FrameTable(self._frame, checked.limit(limit))
         checked.text("system", system)
@@ -191,7 +211,10 @@ class FrameAccessor(Accessor):
             "files": self._files(images, roots, max_file_mb),
             "schema": checked.schema(response_format),
             "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed),
+            "prompt_cache": checked.prompt_cache(prompt_cache),
         }
+        if prompt_cache == "auto" and columns is None and images is None:
+            arguments["leads"] = leads_of(table, Template(prompt, table.columns))
         if tools is not None:
             from ..operations.tools import with_tools  # pydantic takes as long to import as all of llmkit
 
@@ -468,6 +491,7 @@ class FrameAccessor(Accessor):
         temperature: float | None = None,
         max_tokens: int | None = None,
         seed: int | None = None,
+        prompt_cache: PromptCache = "auto",
         limit: int | None = None,
         cache: Cache = "use",
         on_error: OnError = "keep",
@@ -504,8 +528,8 @@ class FrameAccessor(Accessor):
         detail : bool
             Return a frame as in ``chat``, with ``probability`` where the provider tells the likelihood of tokens (missing elsewhere); by
             embedding: value, score (the cosine to the label taken, from -1 to 1, no probability) and margin (to the next one).
-        fallback, temperature, max_tokens, seed, limit, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, \
-max_concurrency
+        fallback, temperature, max_tokens, seed, prompt_cache, limit, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, \
+max_attempts, max_concurrency
             As in ``chat``.
 
         Returns
@@ -532,6 +556,7 @@ max_concurrency
             model, fallback, checked.policy(cache, on_error, max_cost, timeout, max_attempts, max_concurrency), dry_run, show_progress, wait
         )
         checked.text("instructions", instructions)
+        checked.prompt_cache(prompt_cache)
         shown = checked.examples(examples)
         wrong = [label for _, label in shown if label not in described]
         if wrong:
@@ -560,7 +585,7 @@ max_concurrency
         if chosen == "classifier":
             return self._run(classifier(names), table, {**arguments, "labels": described, "examples": shown}, shape, how)
         asked = {**arguments, "labels": described, "multi_label": multi_label, "instructions": instructions, "examples": shown}
-        return self._run(CLASSIFY, table, asked, shape, how)
+        return self._run(CLASSIFY, table, {**asked, "prompt_cache": prompt_cache}, shape, how)
 
     def _way_to_classify(self, by: By, how: How, rows: bool) -> tuple[By, How]:
         """How to classify with this model; where none is named, by the session's chat model if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,11 @@ from typing import Any
 
 import orjson
 
+from ..adapter import to_json
 from ..errors import BadInput, InvalidRequest
 from ..types import Operation, Request, Table, Task
 from .files import FileRules, picture_bytes, picture_type, public_address
+from .leads import LEAST, SLICE, Leads
 from .template import Template
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "ChatPayload",
     "Image",
     "Message",
+    "Opening",
     "Part",
     "Said",
     "Schema",
@@ -31,11 +35,9 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "delimited",
+    "opening_of",
     "picture",
 ]
-
-#: Rows read from the table at a time; the prompts of no more than these exist before they are asked for.
-SLICE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,29 @@ class Schema:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """What a request begins with like other requests, before its own part: tools and schema, messages, and a piece of the next message.
+
+    Attributes
+    ----------
+    id : bytes
+        A digest of it.
+    size : int
+        Its bytes.
+    messages, letters : int
+        The first so many messages are all in it, and the first so many characters of the one after.
+    outer : Opening or None
+        A shorter one that this begins with, which more requests have.
+    """
+
+    id: bytes
+    size: int
+    messages: int
+    letters: int = 0
+    outer: Opening | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChatPayload:
     """What is asked of a chat model.
 
@@ -114,12 +139,15 @@ class ChatPayload:
     tool_choice : str
         ``"auto"``, ``"required"``, ``"none"``, or a tool's name; ``""`` leaves it to the vendor.
     schema : Schema or None
+    opening : Opening or None
+        What it begins with like others, where that is long enough for some vendor's prompt cache. Says nothing more than the rest does.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: str = ""
     schema: Schema | None = None
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +200,28 @@ def tasks(
     tool_choice: str = "",
     schema: Schema | None = None,
     options: Mapping[str, Any] | None = None,
+    prompt_cache: str = "auto",
+    leads: Leads | None = None,
 ) -> Iterator[Task]:
-    """One task a row.
+    """One task a row; with ``leads`` those of rows that begin alike in succession.
 
     A row is missing, and not sent, where a column of the template is missing (``on``: where all are missing or empty), or its picture is.
     """
-    frame = _Frame(tuple(tools), tool_choice, schema, dict(options or {}))
+    frame = _Frame(tuple(tools), tool_choice, schema, dict(options or {}), prompt_cache == "auto")
     shown = tuple(turn for asked, said in examples for turn in (Message("user", asked), Message("assistant", said)))
     if on is None:
         template = Template(prompt, table.columns)
         if not template.columns and images is None:
             raise BadInput(f"the prompt names no column, so every row would ask the same. {_advice(table)}")
         before = ((Message("system", system),) if system else ()) + shown
-        asked = _from_template(table, template)
+        opening = frame.opening(before, template.pieces[0] if images is None else "")
+        if leads is None or images is not None:
+            asked = _from_template(table, template)
+        else:
+            return (
+                Task((row,), frame.request((*before, Message("user", text)), begun))
+                for row, text, begun in _by_leads(table, template, leads, frame, before, opening)
+            )
     else:
         if not isinstance(prompt, str) or not prompt.strip():
             raise BadInput("say what to do with each row: the prompt is empty")
@@ -192,10 +229,11 @@ def tasks(
             raise BadInput(f"on=[] names no column, so there is nothing to send. {_advice(table)}")
         # Instructions and data travel in separate messages, the data delimited: a cell that says "ignore the above" stays a cell.
         before = (Message("system", "\n\n".join(part for part in (system, prompt, _DATA_NOTE) if part)), *shown)
+        opening = frame.opening(before)
         asked = _from_columns(table, list(on))
     if images is None:
-        return (Task((row,), frame.request((*before, Message("user", text)))) for row, text in asked)
-    return _with_images(table, asked, images, files or FileRules(), before, frame)
+        return (Task((row,), frame.request((*before, Message("user", text)), opening)) for row, text in asked)
+    return _with_images(table, asked, images, files or FileRules(), before, frame, opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +244,43 @@ class _Frame:
     tool_choice: str
     schema: Schema | None
     options: Mapping[str, Any]
+    #: Whether vendors' prompt caches are made use of.
+    caches: bool = True
 
-    def request(self, messages: tuple[Message, ...]) -> Request:
-        return Request("chat", ChatPayload(messages, self.tools, self.tool_choice, self.schema), self.options)
+    def request(self, messages: tuple[Message, ...], opening: Opening | None = None) -> Request:
+        return Request("chat", ChatPayload(messages, self.tools, self.tool_choice, self.schema, opening), self.options)
+
+    def opening(self, before: tuple[Message, ...], lead: str = "", outer: Opening | None = None) -> Opening | None:
+        """What requests have in common with these messages and this beginning of the next; ``outer`` where no vendor keeps so little."""
+        return opening_of(before, lead, self.tools, self.tool_choice, self.schema, outer) if self.caches else None
+
+
+#: Characters that a block is cut shorter by at the most, to end with a line.
+_NEAR = 400
+
+
+def opening_of(
+    before: Sequence[Message],
+    lead: str = "",
+    tools: Sequence[Tool] = (),
+    tool_choice: str = "",
+    schema: Schema | None = None,
+    outer: Opening | None = None,
+) -> Opening | None:
+    """The opening of requests that have these messages, the beginning of the one after and all the rest in common."""
+    # A mark ends a block of text. Where a line or the message before ends near, the block does too: half a sentence says less to a model
+    # than a whole one, and calls that differ in their last words share the rest.
+    line = lead.rfind("\n") + 1
+    if len(lead) - line <= _NEAR:
+        lead = lead[:line]
+    if not lead.strip():  # nothing that a block of its own may be made of
+        lead = ""
+    told = [[tool.name, tool.description, tool.parameters] for tool in tools]
+    form = None if schema is None else [schema.name, schema.schema]
+    whole = to_json([told, tool_choice, form, [[message.role, message.content] for message in before], lead])
+    if len(whole) < LEAST:
+        return outer
+    return Opening(hashlib.blake2b(whole, digest_size=16).digest(), len(whole), len(before), len(lead), outer)
 
 
 def _advice(table: Table) -> str:
@@ -232,6 +304,26 @@ def _from_template(table: Table, template: Template) -> Iterator[tuple[int, str]
                 yield start + offset, template.render(dict(zip(names, cells, strict=True)))  # type: ignore[arg-type]
 
 
+def _by_leads(
+    table: Table, template: Template, leads: Leads, frame: _Frame, before: tuple[Message, ...], outer: Opening | None
+) -> Iterator[tuple[int, str, Opening | None]]:
+    """The rows in the order of their leads, and what each begins with."""
+    places = 2 * leads.columns + 1
+    last: str | None = None
+    opening = outer
+    for row, cells in leads.read(table, template.columns):
+        if None in cells:
+            continue
+        named: dict[str, str] = dict(zip(template.columns, cells, strict=True))  # type: ignore[arg-type]
+        if not leads.together[row]:
+            yield row, template.render(named), outer
+            continue
+        lead = template.lead(named, places)
+        if lead != last:
+            last, opening = lead, frame.opening(before, lead, outer)
+        yield row, template.render(named), opening
+
+
 def _from_columns(table: Table, on: list[Any]) -> Iterator[tuple[int, str]]:
     for start in range(0, len(table), SLICE):
         stop = min(start + SLICE, len(table))
@@ -243,7 +335,13 @@ def _from_columns(table: Table, on: list[Any]) -> Iterator[tuple[int, str]]:
 
 
 def _with_images(
-    table: Table, asked: Iterator[tuple[int, str]], images: Any, files: FileRules, before: tuple[Message, ...], frame: _Frame
+    table: Table,
+    asked: Iterator[tuple[int, str]],
+    images: Any,
+    files: FileRules,
+    before: tuple[Message, ...],
+    frame: _Frame,
+    opening: Opening | None,
 ) -> Iterator[Task]:
     for row, text in asked:
         (cell,) = table.cells(images, row, row + 1)
@@ -255,7 +353,7 @@ def _with_images(
         except InvalidRequest as error:
             yield Task((row,), error)
         else:
-            yield Task((row,), frame.request((*before, Message("user", (*pictures, Text(text))))))
+            yield Task((row,), frame.request((*before, Message("user", (*pictures, Text(text)))), opening))
 
 
 def picture(cell: Any, files: FileRules) -> Image:

@@ -15,7 +15,7 @@ import orjson
 
 from ..errors import BadOutput, LLMError
 from ..types import Operation, Reply, Request, Table, Task
-from .chat import ChatPayload, Message, Schema, Scored, delimited
+from .chat import ChatPayload, Message, Schema, Scored, delimited, opening_of
 
 __all__ = ["CLASSIFIER", "CLASSIFY", "ClassifyPayload", "Labelled", "classifier"]
 
@@ -51,16 +51,18 @@ def tasks(
     instructions: str | None = None,
     examples: Sequence[tuple[str, str]] = (),
     options: Mapping[str, Any] | None = None,
+    prompt_cache: str = "auto",
 ) -> Iterator[Task]:
     """One task a row; a missing or empty text is not sent."""
     before = (Message("system", _instructions(labels, multi_label, instructions)), *_shown(on, examples, multi_label))
     schema = Schema("labels" if multi_label else "label", _schema(labels, multi_label))
     said = {**(options or {}), "logprobs": True}
+    opening = opening_of(before, schema=schema) if prompt_cache == "auto" else None
     for start in range(0, len(table), SLICE):
         for offset, cell in enumerate(table.texts(on, start, min(start + SLICE, len(table)))):
             if cell and not cell.isspace():
                 messages = (*before, Message("user", delimited(on, cell)))
-                yield Task((start + offset,), Request("chat", ChatPayload(messages, schema=schema), said))
+                yield Task((start + offset,), Request("chat", ChatPayload(messages, schema=schema, opening=opening), said))
 
 
 def _instructions(labels: Mapping[str, str], multi_label: bool, more: str | None) -> str:

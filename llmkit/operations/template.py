@@ -48,6 +48,10 @@ class Template:
             return pieces[0] + cells[pieces[1]] + pieces[2]
         return "".join(cells[piece] if i & 1 else piece for i, piece in enumerate(pieces))
 
+    def lead(self, cells: Mapping[str, str], places: int) -> str:
+        """The beginning of what ``render`` gives: its first so many pieces."""
+        return "".join(cells[piece] if i & 1 else piece for i, piece in enumerate(self.pieces[:places]))
+
 
 _BARE = re.compile(r"[^\W\d]\w*\Z")
 _REACHING = re.compile(r"\s*([^\W\d]\w*)\s*[.\[!:]")

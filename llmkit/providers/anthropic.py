@@ -6,7 +6,7 @@ Facts about the wire are read in anthropic 2.11 (API version 2026-10-21) and in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..types import Limits, Reply, Request, Usage
 from . import stainless
 from .bodies import facts, named, parse, tokens
 from .headers import read_anthropic_limits, read_limits, retry_after
+from .prompt_cache import kept, openings, parts, rule_of
 from .refusals import Refused
 
 __all__ = ["adapter"]
@@ -110,6 +111,10 @@ _OPTIONS = frozenset({"max_tokens", "temperature", "top_p", "top_k", "stop", "th
 
 def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     (request,) = requests
+    return to_json(_chat(request, target))
+
+
+def _chat(request: Request, target: Target) -> dict[str, Any]:
     payload, options = request.payload, dict(request.options)
     options.pop("logprobs", None)
     stop = options.pop("stop", None)
@@ -130,7 +135,37 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
         system += _structured(body, payload, target.provider.quirks)
     if any(system):
         body["system"] = "\n\n".join(filter(None, system))
+    return body
+
+
+def _marked(request: Request, target: Target, digests: Collection[bytes]) -> bytes:
+    """The same with ``cache_control`` at the end of each of these openings."""
+    body = _chat(request, target)
+    rule = rule_of(target)
+    if rule is None:
+        return to_json(body)
+    cuts: dict[int, list[int]] = {}
+    for opening in openings(request, rule, digests):
+        at = sum(message.role != "system" for message in request.payload.messages[: opening.messages])
+        if opening.letters:
+            cuts.setdefault(at, []).append(opening.letters)
+        else:
+            _mark_before(body, at, rule.mark)
+    for at, letters in cuts.items():
+        body["messages"][at]["content"] = parts(body["messages"][at]["content"], letters, rule.mark)
     return to_json(body)
+
+
+def _mark_before(body: dict[str, Any], at: int, mark: Mapping[str, Any]) -> None:
+    """Mark the last block before this turn: of the turn before it, else of the system prompt, else the last tool."""
+    if at:
+        turn = body["messages"][at - 1]
+        if isinstance(turn["content"], str) and turn["content"].strip():
+            turn["content"] = [{"type": "text", "text": turn["content"], **mark}]
+    elif "system" in body:
+        body["system"] = [{"type": "text", "text": body["system"], **mark}]
+    elif body.get("tools"):
+        body["tools"] = [*body["tools"][:-1], {**body["tools"][-1], **mark}]
 
 
 _WORDS_FOR_CHOICE = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
@@ -513,7 +548,11 @@ def adapter() -> Adapter:
         raise MissingExtra("anthropic needs the package anthropic: pip install 'llmkit[anthropic]'")
     return Adapter(
         name="anthropic",
-        codecs={"chat": Codec("/v1/messages", _chat_body, _chat_replies, options=_OPTIONS, streamed=_streamed, delta=_delta)},
+        codecs={
+            "chat": Codec(
+                "/v1/messages", _chat_body, _chat_replies, options=_OPTIONS, streamed=_streamed, delta=_delta, kept=kept, mark=_marked
+            )
+        },
         connect=connect,
         classify_error=classify_error,
         read_limits=_limits,

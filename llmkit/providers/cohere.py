@@ -28,7 +28,7 @@ from ..errors import (
     one_line,
 )
 from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, Tool, ToolCall, ToolResult
-from ..types import Limits, Reply, Request, Usage
+from ..types import Allowance, Limits, Reply, Request, Usage
 from . import headers as common
 from .bodies import calls, data_url, embedded, facts, named, parse, scores, tokens
 from .refusals import Refused
@@ -476,7 +476,7 @@ def read_limits(headers: Mapping[str, str]) -> Limits | None:
     a_minute = common.count(headers.get("x-trial-endpoint-call-limit"))
     if a_minute is None:
         return common.read_limits(headers)
-    return Limits(requests=a_minute, requests_left=common.count(headers.get("x-trial-endpoint-call-remaining")))
+    return Limits(requests=Allowance(a_minute, common.count(headers.get("x-trial-endpoint-call-remaining"))))
 
 
 def _batch(target: Target) -> tuple[int, int | None]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ..types import Limits
+from ..types import Allowance, Limits
 
 __all__ = ["count", "duration", "read_anthropic_limits", "read_limits", "retry_after", "until"]
 
@@ -83,40 +83,35 @@ def until(moment: str | None, headers: Mapping[str, str]) -> float | None:
 def read_anthropic_limits(headers: Mapping[str, str]) -> Limits | None:
     """Anthropic's ``anthropic-ratelimit-*``, which keep input and output tokens apart.
 
-    Of the two the tighter one counts, by the share of it that is left. It is told in the measure of the input, most of what rows send, so
-    that the limit stays the same number from reply to reply.
+    ``tokens`` without a kind are the tightest limit of the moment (platform.claude.com/docs/en/api/rate-limits, seen 2026-11-21), which
+    is one of the other two where those are told.
     """
     name = "anthropic-ratelimit"
-    requests = count(headers.get(f"{name}-requests-limit"))
-    budgets = [
-        (limit, count(headers.get(f"{name}-{kind}-remaining")), until(headers.get(f"{name}-{kind}-reset"), headers))
-        for kind in ("input-tokens", "output-tokens", "tokens")
-        if (limit := count(headers.get(f"{name}-{kind}-limit")))
-    ][:2]
-    if requests is None and not budgets:
-        return None
-    tokens = budgets[0][0] if budgets else None
-    limit, left, reset = min(budgets, key=lambda budget: 1.0 if budget[1] is None else budget[1] / budget[0], default=(1, None, None))
-    return Limits(
-        requests=requests,
-        requests_left=count(headers.get(f"{name}-requests-remaining")),
-        requests_reset=until(headers.get(f"{name}-requests-reset"), headers),
-        tokens=tokens,
-        tokens_left=None if left is None or tokens is None else tokens * left // limit,
-        tokens_reset=reset,
-    )
+
+    def said(kind: str) -> Allowance | None:
+        limit = count(headers.get(f"{name}-{kind}-limit"))
+        if not limit:
+            return None
+        return Allowance(limit, count(headers.get(f"{name}-{kind}-remaining")), until(headers.get(f"{name}-{kind}-reset"), headers))
+
+    read, written = said("input-tokens"), said("output-tokens")
+    limits = Limits(said("requests"), said("tokens") if read is None and written is None else None, read, written)
+    return None if limits == Limits() else limits
 
 
 def read_limits(headers: Mapping[str, str]) -> Limits | None:
-    """OpenAI's ``x-ratelimit-*``, which Groq, Mistral, Together and others copied."""
-    requests, tokens = headers.get("x-ratelimit-limit-requests"), headers.get("x-ratelimit-limit-tokens")
-    if requests is None and tokens is None:
+    """OpenAI's ``x-ratelimit-*``, which Groq, Mistral, Together and others copied; Cerebras says ``-day`` and ``-minute`` behind them."""
+    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
+        requests = _openai_like(headers, "requests-minute") or _openai_like(headers, "requests-day", per_day=True)
+        limits = Limits(requests=requests, tokens=_openai_like(headers, "tokens-minute"))
+    else:
+        limits = Limits(requests=_openai_like(headers, "requests"), tokens=_openai_like(headers, "tokens"))
+    return None if limits == Limits() else limits
+
+
+def _openai_like(headers: Mapping[str, str], kind: str, per_day: bool = False) -> Allowance | None:
+    limit = count(headers.get(f"x-ratelimit-limit-{kind}"))
+    if limit is None:
         return None
-    return Limits(
-        requests=count(requests),
-        requests_left=count(headers.get("x-ratelimit-remaining-requests")),
-        requests_reset=duration(headers.get("x-ratelimit-reset-requests")),
-        tokens=count(tokens),
-        tokens_left=count(headers.get("x-ratelimit-remaining-tokens")),
-        tokens_reset=duration(headers.get("x-ratelimit-reset-tokens")),
-    )
+    left, reset = headers.get(f"x-ratelimit-remaining-{kind}"), headers.get(f"x-ratelimit-reset-{kind}")
+    return Allowance(limit, count(left), duration(reset), per_day)

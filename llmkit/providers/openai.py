@@ -6,7 +6,7 @@ Also spoken by every server that calls itself OpenAI-compatible; what such a ven
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from .headers import read_limits
 from .openai_audio import SPEAK, TRANSCRIBE
 from .openai_errors import classify_error
 from .openai_sdk import client, connect, send
+from .prompt_cache import kept, openings, parts, rule_of
 
 __all__ = ["adapter"]
 
@@ -29,6 +30,10 @@ __all__ = ["adapter"]
 
 def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     (request,) = requests
+    return to_json(_chat(request, target))
+
+
+def _chat(request: Request, target: Target) -> dict[str, Any]:
     payload, quirks = request.payload, target.provider.quirks
     body: dict[str, Any] = {"model": target.model.name, "messages": _messages(payload, quirks)}
     body.update(request.options)
@@ -47,6 +52,36 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
             body["tool_choice"] = {"type": "function", "function": {"name": payload.tool_choice}}
     if payload.schema is not None:
         body["response_format"] = _response_format(payload.schema, quirks)
+    return body
+
+
+def _marked(request: Request, target: Target, digests: Collection[bytes]) -> bytes:
+    """The same with the key of its longest opening, and a mark at the end of each of these where the vendor has such."""
+    body = _chat(request, target)
+    rule = rule_of(target)
+    found = () if rule is None else openings(request, rule, digests)
+    if rule is None or not found:
+        return to_json(body)
+    if rule.key:
+        body["prompt_cache_key"] = found[-1].id.hex()
+    if rule.explicit:
+        body["prompt_cache_options"] = {"mode": "explicit"}
+    if not rule.mark:
+        return to_json(body)
+    messages, payload = body["messages"], request.payload
+    said = len(_in_words(payload, target.provider.quirks))
+    cuts: dict[int, list[int]] = {}
+    for opening in found:
+        at = said + opening.messages
+        if opening.letters:
+            cuts.setdefault(at, []).append(opening.letters)
+            continue
+        # What an assistant said takes no mark: that of the message before it is next best.
+        before = next((place for place in range(at - 1, -1, -1) if messages[place]["role"] != "assistant"), None)
+        if before is not None and isinstance(messages[before]["content"], str) and messages[before]["content"].strip():
+            messages[before]["content"] = [{"type": "text", "text": messages[before]["content"], **rule.mark}]
+    for at, letters in cuts.items():
+        messages[at]["content"] = parts(messages[at]["content"], letters, rule.mark)
     return to_json(body)
 
 
@@ -65,14 +100,7 @@ def _response_format(schema: Schema, quirks: Mapping[str, Any]) -> dict[str, Any
 
 
 def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
-    if payload.schema is not None and payload.schema.schema is not None and quirks.get("structured") == "json_object":
-        # The vendor only promises some JSON object: which one is said in words.
-        wanted = orjson.dumps(payload.schema.schema, option=orjson.OPT_SORT_KEYS).decode()
-        messages.append({"role": "system", "content": f"Answer with a JSON object of this JSON schema and nothing else: {wanted}"})
-    elif payload.schema is not None and payload.schema.schema is None and not _says_json(payload):
-        # OpenAI and Groq refuse the form where no message has the word (platform.openai.com/docs/guides/structured-outputs, 2026-11-21).
-        messages.append({"role": "system", "content": "Answer with a JSON object and nothing else."})
+    messages = _in_words(payload, quirks)
     for message in payload.messages:
         if isinstance(message.content, str):
             messages.append({"role": message.role, "content": message.content})
@@ -87,6 +115,18 @@ def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str,
         else:
             messages.append({"role": message.role, "content": [_part(part, quirks) for part in message.content]})
     return messages
+
+
+def _in_words(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What has to be said of the answer's form before everything else."""
+    if payload.schema is not None and payload.schema.schema is not None and quirks.get("structured") == "json_object":
+        # The vendor only promises some JSON object: which one is said in words.
+        wanted = orjson.dumps(payload.schema.schema, option=orjson.OPT_SORT_KEYS).decode()
+        return [{"role": "system", "content": f"Answer with a JSON object of this JSON schema and nothing else: {wanted}"}]
+    if payload.schema is not None and payload.schema.schema is None and not _says_json(payload):
+        # OpenAI and Groq refuse the form where no message has the word (platform.openai.com/docs/guides/structured-outputs, 2026-11-21).
+        return [{"role": "system", "content": "Answer with a JSON object and nothing else."}]
+    return []
 
 
 def _says_json(payload: ChatPayload) -> bool:
@@ -200,7 +240,8 @@ def _usage(reported: Any) -> Usage:
     thought = tokens(total) - tokens(read) if read is not None else 0
     return Usage(
         input=tokens(read),
-        cached_input=tokens(details.get("cached_tokens")),
+        # DeepSeek's own name for it, https://api-docs.deepseek.com/guides/kv_cache, seen 2026-11-21.
+        cached_input=tokens(details.get("cached_tokens", reported.get("prompt_cache_hit_tokens"))),
         cache_write=tokens(details.get("cache_write_tokens")),
         output=max(tokens(written), thought),
         requests=1,
@@ -275,7 +316,7 @@ def adapter() -> Adapter:
     return Adapter(
         name="openai",
         codecs={
-            "chat": Codec("/chat/completions", _chat_body, _chat_replies, streamed=_streamed, delta=_chat_delta),
+            "chat": Codec("/chat/completions", _chat_body, _chat_replies, streamed=_streamed, delta=_chat_delta, kept=kept, mark=_marked),
             "embed": Codec("/embeddings", _embed_body, _embed_replies, _embed_batch),
             "rerank": Codec("/rerank", _rerank_body, _rerank_replies),
             "transcribe": TRANSCRIBE,

@@ -25,6 +25,26 @@ def test_tokens_that_a_gateway_counts_beside_the_input_cost_no_less_than_nothing
 @pytest.mark.parametrize(
     ("usage", "dollars"),
     [
+        (Usage(MILLION, requests=1), 0.0),
+        (Usage(MILLION, cached_input=600_000, requests=1), 0.9),
+        (Usage(MILLION, cached_input=600_000, cache_write=200_000, requests=2), 0.9 - 0.1),
+        (Usage(MILLION, cache_write=MILLION, requests=1), -0.5),
+    ],
+)
+def test_what_a_prompt_cache_saved_is_reading_less_what_writing_cost_more(usage: Usage, dollars: float) -> None:
+    assert usage.saved(Price(2.0, 0.5, 8.0, cache_write=2.5)) == pytest.approx(dollars)
+
+
+def test_a_saving_at_an_unknown_price_is_unknown() -> None:
+    assert Usage(10, cached_input=5, requests=1).saved(Price(2.0, None, 8.0)) is None
+    assert Usage(10, cache_write=5, requests=1).saved(FLAT) is None
+    assert Usage(10, requests=1, unreported=1).saved(FLAT) is None
+    assert Usage(10, requests=1).saved(Price()) == 0.0  # nothing came from a cache, whatever it costs
+
+
+@pytest.mark.parametrize(
+    ("usage", "dollars"),
+    [
         (Usage(1000, 0, 100, 1), 1000 * 2 + 100 * 8),
         (Usage(1001, 0, 100, 1), 1001 * 4 + 100 * 12),
         (Usage(2000, 500, 0, 1), 1500 * 4 + 500 * 1),

@@ -33,6 +33,7 @@ QUIRKS: dict[str, Any] = {
     "logprobs": lambda value: type(value) is bool,
     "image_urls": lambda value: type(value) is bool,
     "voice": lambda value: isinstance(value, str) and bool(value),
+    "prompt_cache": lambda value: value in ("anthropic", "openai", "openrouter", "mistral", "groq", "deepseek"),
 }
 FIELDS = {"protocol", "base_url", "key_env", "base_url_env", "key_optional", "port", "status"}
 FIELDS |= {"retired", "successor", "console", "docs", "quirks", "operations", "extra"}

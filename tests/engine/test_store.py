@@ -21,7 +21,7 @@ import pytest
 
 import llmkit
 from llmkit import event_loop, session
-from llmkit.engine.store import VERSION, Store
+from llmkit.engine.store import VERSION, OutcomeRow, ReplyRow, Store
 from llmkit.engine.writer import Writer
 from tests.loopback import Json, Loopback, refusal, server_error
 from tests.process.child import Child
@@ -186,8 +186,10 @@ def test_folders_and_files_are_their_owners_alone_whatever_the_umask(server: Loo
     modes[deep.parents[1]] = stat.S_IMODE(deep.parents[1].stat().st_mode)
     assert {deep, deep.parent, deep.parents[1]} == {path for path, mode in modes.items() if mode == 0o700}
     files = {path.name for path, mode in modes.items() if mode == 0o600}
-    assert {"shard-000.sqlite", "shard-000.sqlite-wal", "shard-000.sqlite-shm", "shard-000.lock"} == files
-    assert 7 == len(modes)
+    assert {"shard-000.sqlite", "shard-000.sqlite-wal", "shard-000.sqlite-shm", "shard-000.lock", "shard-claims.lock", "accounts.salt"} == {
+        name for name in files if not name.endswith(".json")
+    }
+    assert 10 == len(modes)
 
 
 def test_a_folder_that_was_left_open_is_closed(lab: Loopback, cache_dir: Path) -> None:
@@ -334,10 +336,10 @@ def test_errors_are_never_kept_and_the_next_run_sends_exactly_the_failed_rows(la
     assert ["Say row 13", "Say row 17"] == sorted(seen.texts[0] for seen in lab.seen[before:])
 
 
-def entry(number: int, tokens: int = 1, durable: Callable[[], None] = lambda: None) -> Any:
+def entry(number: int, tokens: int = 1, durable: Callable[[], None] = lambda: None, value: bytes = b'"answer"') -> Any:
     key = number.to_bytes(16, "big")
-    reply = (key, b'"answer"', tokens, 0, 1, "stop", "m", 0.0)
-    outcome = (0, number, key, "live", None, "lab/m", 1, 0.0, 1, 0, 1)
+    reply = ReplyRow(key, value, tokens, 0, 1, "stop", "m", time.time(), "lab/m", "chat")
+    outcome = OutcomeRow(0, number, key, "live", None, "lab/m", 1, 0.0, 1, 0, 1)
     return SimpleNamespace(key=key, answered=True, reply=lambda: reply, outcome=lambda: outcome, durable=durable)
 
 

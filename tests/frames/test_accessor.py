@@ -281,7 +281,8 @@ def test_detail_tells_of_each_row_how_it_came_about(lab: Loopback) -> None:
     detail = frame("new", "old", "bad", None).llm.chat("Say {text}", detail=True, **CHAT)
     assert detail.dtypes.astype(str).to_dict() == {
         "value": str(TEXT), "error": str(TEXT), "model": str(TEXT), "provider": str(TEXT), "source": str(TEXT), "finish": str(TEXT),
-        "attempts": "Int64", "seconds": "Float64", "input_tokens": "Int64", "output_tokens": "Int64", "cost": "Float64",
+        "attempts": "Int64", "seconds": "Float64", "queue_seconds": "Float64", "input_tokens": "Int64", "output_tokens": "Int64",
+        "cost": "Float64", "possibly_billed": "Int64",
     }  # fmt: skip
     new, old, bad, missing = (row for _, row in detail.iterrows())
     assert (new["source"], new["provider"], new["model"], new["finish"], new["attempts"]) == ("live", "lab", "test-chat", "stop", 1)

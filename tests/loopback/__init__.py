@@ -61,10 +61,12 @@ from .errors.openai import bad_key, batch_too_large, no_credit, rate_limited, re
 from .errors.shared import Errors, Kind, html_502
 from .limits import go_duration
 from .process import LoopbackProcess, main
+from .prompt_cache import Bill, PromptCache
 from .server import Loopback
 
 __all__ = [
     "Answer",
+    "Bill",
     "Breaking",
     "Call",
     "Close",
@@ -79,6 +81,7 @@ __all__ = [
     "Loopback",
     "LoopbackProcess",
     "Ordinary",
+    "PromptCache",
     "Raw",
     "Reset",
     "Said",

@@ -18,6 +18,7 @@ from .content import Said, texts_of
 from .errors.openai import invalid
 from .form import parsed
 from .limits import RateLimit
+from .prompt_cache import PromptCache
 from .serving import Serving, Vendor
 from .vendors import base_of, compat_base_of, vendor_at
 
@@ -42,6 +43,8 @@ class Loopback:
         # Tokens that a chat's prompt is said to hold beside its messages: read from the vendor's cache, written to it. Vendors that
         # count them as input have them in that number too.
         self.cached_tokens = self.cache_write_tokens = 0
+        # A prompt cache that works as the vendor documents it; then the two numbers above have no say.
+        self.prompt_cache: PromptCache | None = None
         self.dimensions = 8  # of a vector where the request does not say
         self.shuffle_embeddings = False  # vectors in another order than the inputs, with right indexes
         # From the items (dicts whose "embedding" is a float32 array, not yet encoded) to those that are sent. NaN survives

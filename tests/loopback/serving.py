@@ -114,6 +114,9 @@ class Serving:
             said = reply(question)
         answered = tokens(said.text, *(orjson.dumps(call.arguments).decode() for call in said.calls))
         asked = tokens(*(message.text for message in question.messages))
+        if server.prompt_cache is not None and self.said is None:
+            bill = server.prompt_cache.bill(self.vendor.name, self.request)
+            return replace(said, asked=bill.fresh, answered=answered, cached=bill.read, written=bill.written)
         return replace(said, asked=asked, answered=answered, cached=server.cached_tokens, written=server.cache_write_tokens)
 
     def embedded(self, texts: Iterable[str], dimensions: int | None, *, indexed: bool = True) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from llmkit.adapter import Target
 from llmkit.errors import LLMError
 from llmkit.operations.chat import ChatPayload, Image, Message, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
 from llmkit.providers.anthropic import adapter
-from llmkit.types import Model, Provider, Reply, Request, Secret, Usage
+from llmkit.types import Allowance, Model, Provider, Reply, Request, Secret, Usage
 
 ADAPTER = adapter()
 CHAT = ADAPTER.codecs["chat"]
@@ -617,11 +617,13 @@ def test_limits_are_read_with_their_resets() -> None:
         )
     )
     assert found is not None
-    assert (found.requests, found.requests_left, found.requests_reset) == (50, 49, 1.0)
-    assert (found.tokens, found.tokens_left, found.tokens_reset) == (30000, 15000, 30.0)
+    assert found.requests == Allowance(50, 49, 1.0)
+    assert found.input == Allowance(30000, 15000, 30.0)
+    assert found.output == Allowance(8000, 8000, 0.0)
+    assert found.tokens is None, "the tightest of the two, which are told themselves"
 
 
-def test_the_tighter_budget_counts_by_its_share_and_the_limit_stays() -> None:
+def test_input_and_output_tokens_are_budgets_of_their_own() -> None:
     found = ADAPTER.read_limits(
         limits(
             input_tokens_limit="30000",
@@ -633,20 +635,20 @@ def test_the_tighter_budget_counts_by_its_share_and_the_limit_stays() -> None:
         )
     )
     assert found is not None
-    assert (found.requests, found.tokens, found.tokens_left, found.tokens_reset) == (None, 30000, 3000, 54.0)
+    assert (found.requests, found.input, found.output) == (None, Allowance(30000, 29000, 2.0), Allowance(8000, 800, 54.0))
 
 
 def test_a_reset_that_is_no_moment_is_no_reset() -> None:
     for moment in ("soon", "", "2026-11-21T12:00:02", "9999-01-01T00:00:00Z"):
         found = ADAPTER.read_limits(limits(requests_limit="50", requests_reset=moment))
         assert found is not None
-        assert found.requests_reset is None
+        assert found.requests == Allowance(50)
 
 
 def test_gateways_count_in_openais_headers() -> None:
     found = ADAPTER.read_limits({"x-ratelimit-limit-requests": "60"})
     assert found is not None
-    assert found.requests == 60
+    assert found.requests == Allowance(60)
     assert ADAPTER.read_limits({}) is None
 
 

@@ -24,7 +24,7 @@ from llmkit.errors import LLMError
 from llmkit.operations.chat import ChatPayload, Image, Message, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
 from llmkit.operations.rerank import RerankPayload
 from llmkit.providers.cohere import adapter
-from llmkit.types import Model, Provider, Reply, Request, Secret, Usage
+from llmkit.types import Allowance, Model, Provider, Reply, Request, Secret, Usage
 
 ADAPTER = adapter()
 KEY = "test-key-of-cohere"
@@ -533,7 +533,7 @@ def test_a_trial_key_is_told_its_calls_a_minute() -> None:
     headers = {"x-trial-endpoint-call-limit": "40", "x-trial-endpoint-call-remaining": "39", "x-endpoint-monthly-call-limit": "1000"}
     limits = ADAPTER.read_limits(headers)
     assert limits is not None
-    assert (limits.requests, limits.requests_left) == (40, 39)
+    assert limits.requests == Allowance(40, 39)
     assert ADAPTER.read_limits({}) is None
 
 

@@ -18,7 +18,7 @@ from llmkit.operations.chat import ChatPayload, Message
 from llmkit.operations.rerank import RerankPayload
 from llmkit.providers.headers import duration, read_limits, retry_after
 from llmkit.providers.openai import adapter
-from llmkit.types import Model, Provider, Reply, Request, Secret, Usage
+from llmkit.types import Allowance, Limits, Model, Provider, Reply, Request, Secret, Usage
 
 ADAPTER = adapter()
 
@@ -327,10 +327,23 @@ def test_geminis_wait_stands_in_the_body() -> None:
     assert error.retry_after == 14
 
 
+def test_cerebras_says_of_each_limit_whether_it_is_a_days_or_a_minutes() -> None:
+    limits = read_limits(
+        {
+            "x-ratelimit-limit-requests-day": "14400",
+            "x-ratelimit-remaining-requests-day": "14399",
+            "x-ratelimit-reset-requests-day": "33011.382",
+            "x-ratelimit-limit-tokens-minute": "60000",
+            "x-ratelimit-remaining-tokens-minute": "59000",
+        }
+    )
+    assert limits == Limits(requests=Allowance(14400, 14399, 33011.382, per_day=True), tokens=Allowance(60000, 59000))
+
+
 def test_limits_are_read_from_openais_headers() -> None:
     limits = read_limits(
         {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "499", "x-ratelimit-reset-requests": "120ms"}
     )
     assert limits is not None
-    assert (limits.requests, limits.requests_left, limits.requests_reset, limits.tokens) == (500, 499, 0.12, None)
+    assert (limits.requests, limits.tokens) == (Allowance(500, 499, 0.12), None)
     assert read_limits({}) is None
