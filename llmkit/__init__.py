@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from . import cache, catalogue, errors
 from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
-from .asking import chat, classify, embed, rerank, speak, stream, transcribe
+from .asking import chat, classify, embed, extract, rerank, speak, stream, transcribe
 from .clients import Embedder, Embeddings, Reranker, Reranking, client, embedder, reranker
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
+from .frames.spreadsheets import safe_for_spreadsheets
 from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
 from .reports import Report, report, runs, usage
 from .run import Run
@@ -50,6 +51,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "detect_local",
     "embed",
     "embedder",
+    "extract",
     "find",
     "last",
     "limit",
@@ -59,6 +61,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "report",
     "reranker",
     "runs",
+    "safe_for_spreadsheets",
     "set_key",
     "speak",
     "stream",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from .session import default
 from .streams import Stream
 from .types import Request
 
-__all__ = ["chat", "classify", "embed", "rerank", "speak", "stream", "transcribe"]
+__all__ = ["chat", "classify", "embed", "extract", "rerank", "speak", "stream", "transcribe"]
 
 
 def chat(
@@ -243,6 +244,93 @@ def classify(
         on_error="raise", show_progress=False, timeout=timeout,
     )  # fmt: skip
     return said.iloc[0]
+
+
+def extract(
+    texts: str | Sequence[str],
+    schema: Any,
+    *,
+    prompt: str | None = None,
+    instructions: str | None = None,
+    model: Any = None,
+    fallback: Any = None,
+    context_fallback: Any = None,
+    content_fallback: Any = None,
+    mode: str = "auto",
+    system: str | None = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    more_tokens: int | None = None,
+    max_reask: int = 1,
+    seed: int | None = None,
+    examples: Any = None,
+    long_text: Any = "error",
+    overlap: float = 0.1,
+    window_tokens: int | None = None,
+    prompt_cache: Any = "auto",
+    cache: Any = "use",
+    max_cost: float | None = None,
+    timeout: float = 180.0,
+    max_attempts: int = 5,
+    max_concurrency: int = 64,
+) -> Any:
+    """Turn one text, or a list of them, into the fields of a schema; as ``DataFrame.llm.extract``.
+
+    Parameters
+    ----------
+    texts : str or list of str
+        Sent as delimited data beside the instructions.
+    schema, prompt, instructions, model, fallback, context_fallback, content_fallback, mode, system, temperature, max_tokens, more_tokens, \
+max_reask, seed, examples, long_text, overlap, window_tokens, prompt_cache, cache, max_cost, timeout, max_attempts, max_concurrency
+        As ``DataFrame.llm.extract``.
+
+    Returns
+    -------
+    For a text an instance of a pydantic model, a list of instances for ``list[Model]``, a dict for other schemas with fields, the value
+    for a type; for a list of texts what ``DataFrame.llm.extract`` returns, a row a text.
+
+    Raises
+    ------
+    LLMError
+        A text has no answer, and the message says why; the others are kept, and the same call asks only for the rest.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> from pydantic import BaseModel
+    >>> class Review(BaseModel):
+    ...     stars: int
+    >>> llmkit.extract("Five stars!", Review, model="echo/echo")
+    Review(stars=0)
+    >>> llmkit.extract(["Five stars!", "None."], Review, model="echo/echo")["stars"].tolist()
+    [0, 0]
+    """
+    one = isinstance(texts, str)
+    cells = [texts] if one else list(texts) if isinstance(texts, Iterable) else [texts]
+    if not all(isinstance(cell, str) and cell.strip() for cell in cells):
+        raise BadInput("extract takes a text or a list of texts, none of them empty")
+    return (_AsInstance if one else FrameAccessor)(_frame(text=cells)).extract(
+        schema, on="text", prompt=prompt, instructions=instructions, model=model, fallback=fallback, context_fallback=context_fallback,
+        content_fallback=content_fallback, mode=mode, system=system, temperature=temperature, max_tokens=max_tokens,
+        more_tokens=more_tokens, max_reask=max_reask, seed=seed, examples=examples, long_text=long_text, overlap=overlap, window_tokens=window_tokens,
+        prompt_cache=prompt_cache, cache=cache, on_error="raise", max_cost=max_cost, show_progress=False, timeout=timeout,
+        max_attempts=max_attempts, max_concurrency=max_concurrency,
+    )  # fmt: skip
+
+
+class _AsInstance(FrameAccessor):
+    """``extract`` of one row as what the schema makes of it, instead of columns."""
+
+    def extract(self, schema: Any, **arguments: Any) -> Any:
+        self._given = {schema, *get_args(schema)} if isinstance(schema, Hashable) else set()
+        return super().extract(schema, **arguments)
+
+    def _run(self, operation: Any, table: Any, arguments: Any, shape: Any, how: Any) -> Any:
+        from .frames.extracting import Instance  # pydantic takes as long to import as all of llmkit
+
+        # What the model wrote is kept in memory: an instance made of checked values would have been through its validators twice.
+        made = Instance(shape.fields, shape.fields.record in self._given)
+        return super()._run(replace(operation, hold=None), table, arguments, made, how)
 
 
 def transcribe(

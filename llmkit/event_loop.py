@@ -37,6 +37,7 @@ __all__ = [
     "on_fork",
     "once",
     "start",
+    "to_the_end",
     "wait",
     "wait_in",
 ]
@@ -327,6 +328,17 @@ async def wait_in(future: concurrent.futures.Future[T]) -> T:
     while not wrapped.done():
         await asyncio.wait({wrapped}, timeout=SLICE)
     return wrapped.result()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` until it is done, also when the task that waits is cancelled meanwhile: the cancellation is then spent."""
+    task = asyncio.get_running_loop().create_task(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue
+    return task.result()
 
 
 async def off_loop(function: Callable[..., T], *args: Any) -> T:

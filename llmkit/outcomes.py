@@ -65,9 +65,15 @@ class Outcomes:
         #: What was billed, of the few tasks where tokens in, cached and out do not say it all.
         self.billed: dict[int, Usage] = {}
         #: How the run was paced, a line a second and model: seconds, model, window, in flight, waiting, sent, refused.
+        #: What the user should know of the way it went, a sentence each.
+        self.notes: list[str] = []
         self.history: list[tuple[float, str, float, int, int, int, int]] = []
         #: Requests that had left and whose answer never came, of the few tasks that have any: they may have been billed.
         self.lost: dict[int, int] = {}
+        #: Requests that were answered, of the tasks that took more than one: an answer was not valid, or a model declined.
+        self.rounds: dict[int, int] = {}
+        #: US dollars of the few tasks that several models billed for.
+        self.costs: dict[int, float | None] = {}
         self.errors: dict[int, LLMError] = {}
         self.keys: list[bytes] = []
         #: Why the tasks that are still pending at the end were not sent.
@@ -156,6 +162,8 @@ class Outcomes:
         self.input[task], self.cached_input[task], self.output[task] = usage.input, usage.cached_input, usage.output
         if not usage.plain:
             self.billed[task] = usage
+        if usage.requests > 1:
+            self.rounds[task] = usage.requests
 
     def used(self, task: int) -> Usage:
         """What the task was billed."""
@@ -186,7 +194,11 @@ class Outcomes:
         """
         if len(set(prices)) == 1:
             return self._cost_at(prices[0])
-        return self._added(range(len(self)), lambda task: self.used(task).cost(prices[self.target[task]]))
+        return self._added(range(len(self)), lambda task: self.cost_of(task, prices))
+
+    def cost_of(self, task: int, prices: Sequence[Price]) -> float | None:
+        """US dollars of one task; ``prices`` are those of the route's targets."""
+        return self.costs[task] if task in self.costs else self.used(task).cost(prices[self.target[task]])
 
     def _cost_at(self, price: Price) -> float | None:
         """All at the price of short requests, and what long ones cost above it: most runs have none, and a bar asks ten times a second."""
@@ -245,6 +257,7 @@ class Outcomes:
         """Make the failed tasks pending again, for a second try."""
         for task in self.errors:
             self.state[task] = PENDING
+            self.costs.pop(task, None)
             self.rows_failed -= self.weight[task]
         self.failed = 0
         self.errors = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import event_loop
-from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable
+from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable, Unsupported
 from .outcomes import CACHE, MISSING, Outcomes
 from .types import Outcome, Price, Progress, Usage
 
@@ -22,7 +22,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Shape(Protocol[T_co]):
-    """How outcomes look to the caller: floors above know frames, this one does not."""
+    """How outcomes look to the caller: floors above know frames, this one does not.
+
+    One that has ``view(run, rows)`` and ``report(run)`` beside gives the run these.
+    """
 
     def result(self, run: Run[Any]) -> T_co: ...
 
@@ -163,6 +166,9 @@ class Run(Generic[T]):
                 "See llmkit.last().errors()",
                 stacklevel=to_the_caller(),
             )
+        notes, self.outcomes.notes = self.outcomes.notes, []
+        for note in notes:
+            warnings.warn(f"llmkit: {note}", stacklevel=to_the_caller())
         if isinstance(stopped, BudgetReached):
             warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
         if self.owed:
@@ -205,6 +211,16 @@ class Run(Generic[T]):
 
     # ------------------------------------------------------------------------------------------------------------ looking
 
+    @property
+    def rows(self) -> int:
+        """Rows of the frame that was asked about."""
+        return self.outcomes.rows
+
+    @property
+    def unasked(self) -> int:
+        """Rows that hold nothing to ask, as far as they were looked at."""
+        return int((self.outcomes.task_of_row == MISSING).sum())
+
     def progress(self) -> Progress:
         outcomes = self.outcomes
         end = self._ended if self._ended is not None else time.monotonic()
@@ -232,7 +248,7 @@ class Run(Generic[T]):
         target = outcomes.target[task]
         if target < 0:
             return 0.0
-        return outcomes.used(task).cost(self.prices[target])
+        return outcomes.cost_of(task, self.prices)
 
     def usage(self) -> Usage:
         """Tokens and requests billed in this run; stored answers count nothing."""
@@ -261,6 +277,23 @@ class Run(Generic[T]):
             ``llmkit.reports.plot_history`` draws it.
         """
         return self._shape.history(self)
+
+    def view(self, rows: int = 50) -> Any:
+        """What was extracted beside the text it was read from, row by row, as a static page: a notebook shows it, ``.save(path)`` writes it.
+
+        With ``evidence=True`` the places that values were read from are marked in the text. Rows that failed say why.
+        """
+        return self._told("view")(self, rows)
+
+    def report(self) -> Any:
+        """What was extracted, a line a field: how often it is there, its values, what failed, what it cost. ``.plot()`` draws the frame."""
+        return self._told("report")(self)
+
+    def _told(self, what: str) -> Callable[..., Any]:
+        tell: Callable[..., Any] | None = getattr(self._shape, what, None)
+        if tell is None:
+            raise Unsupported(f"{self.operation} has no {what}(); what df.llm.extract returns has")
+        return tell
 
     def tasks(self) -> Iterator[Outcome]:
         """What became of each task, in the order of the rows that asked first."""
@@ -313,7 +346,7 @@ class _Bar:
 
         self._run = run
         self._shown = 0
-        self._bar = tqdm(total=run.outcomes.rows, desc=f"{run.operation} {run.targets[0]}{run._note}", unit="row", mininterval=0.1)
+        self._bar = tqdm(total=run.rows, desc=f"{run.operation} {run.targets[0]}{run._note}", unit="row", mininterval=0.1)
 
     def draw(self) -> None:
         p = self._run.progress()
@@ -324,13 +357,13 @@ class _Bar:
             "cost": "?" if p.cost is None else f"${p.cost:.4f}",
         }
         self._bar.set_postfix(facts, refresh=False)
+        if self._bar.total != p.rows:
+            self._bar.total = p.rows
         now = p.done + p.errors
         self._bar.update(now - self._shown)
         self._shown = now
 
     def close(self) -> None:
         self.draw()
-        outcomes = self._run.outcomes
-        missing = int((outcomes.task_of_row == MISSING).sum())
-        self._bar.update(missing)  # rows with nothing to ask are through as well
+        self._bar.update(self._run.unasked)  # rows with nothing to ask are through as well
         self._bar.close()

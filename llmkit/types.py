@@ -209,11 +209,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a model, in no vendor's words: the operation's payload and the options that go into the body."""
+    """What is asked of a model, in no vendor's words: the operation's payload and the options that go into the body.
+
+    ``sample`` tells requests apart that are asked in the same words for several answers: it is no part of the body, and of the key only
+    beyond the first.
+    """
 
     operation: str
     payload: Any
     options: Mapping[str, Any] = field(default_factory=dict)
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +273,11 @@ class Operation:
     read : callable, optional
         ``read(request, reply) -> Reply, LLMError or Request``: what the reply amounts to. An error fails the row; a request is sent next,
         in the same row, and its reply is read in turn. What the rounds cost adds up.
+    lesser : callable, optional
+        ``lesser(request, provider, mode, error) -> str``: another mode to ask for the same in, after a model refused (``error``) or did not
+        heed (``None``) the one it was asked in (``""`` is its usual one); ``""`` where there is none, or the refusal has another cause.
+    recast : callable, optional
+        ``recast(request, mode) -> Request``: the same in this mode. Another way to send the same question, so it has no part in the key.
     blocking : bool
         ``read`` may take long (it runs the user's functions): it is called in a worker thread.
     hold : callable, optional
@@ -295,6 +305,8 @@ class Operation:
     wire: str = ""
     mark: str = ""
     read: Callable[[Request, Reply], Reply | LLMError | Request] | None = None
+    lesser: Callable[[Request, Provider, str, LLMError | None], str] | None = None
+    recast: Callable[[Request, str], Request] | None = None
     blocking: bool = False
     hold: Callable[[Any, bytes], Any] | None = None
     weigh: Callable[[Request, int], int] | None = None
@@ -367,6 +379,10 @@ class Usage(NamedTuple):
             self.searches + other.searches,
             self.unreported + other.unreported,
         )
+
+    def less(self, other: Usage) -> Usage:
+        """What is left without ``other``, which is a part of this."""
+        return Usage(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))  # type: ignore[arg-type]
 
     @property
     def plain(self) -> bool:

@@ -153,8 +153,8 @@ def _structured(name: str) -> str:
     if text is None or "of_this_name" not in text:
         return NO
     body = orjson.loads(text)
-    # Said in words beside a promise of some JSON; else in whichever member it stands.
-    if "of_this_name" in str(body["messages"]):
+    # Said in words beside a promise of some JSON; else in whichever member it stands, whatever is said beside it.
+    if body.get("response_format") == {"type": "json_object"}:
         return "json_object"
     return next(word for word in ("json_schema", "json_object", "tools") if word in text)
 

@@ -138,6 +138,34 @@ def test_cancelling_lets_the_coroutine_tidy_up_and_hand_over_what_it_has() -> No
     assert "what was paid for" == event_loop.wait(running.future)
 
 
+def test_what_is_to_be_done_to_the_end_is_done_however_often_its_waiter_is_cancelled() -> None:
+    async def story() -> str:
+        going_on = asyncio.Event()
+
+        async def work() -> str:
+            await going_on.wait()
+            return "done"
+
+        waiter = asyncio.ensure_future(event_loop.to_the_end(work()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            waiter.cancel()
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        going_on.set()
+        return await waiter
+
+    assert event_loop.call(story) == "done"
+
+
+def test_an_error_of_what_is_done_to_the_end_is_its_waiters() -> None:
+    async def work() -> None:
+        raise ValueError("the work's own")
+
+    with pytest.raises(ValueError, match="the work's own"):
+        event_loop.call(event_loop.to_the_end, work())
+
+
 def test_what_is_cancelled_before_its_first_step_ends_all_the_same() -> None:
     async def at_once() -> tuple[bool, bool]:
         running = event_loop.start(asyncio.Event().wait)  # from the loop itself, so that nothing runs in between

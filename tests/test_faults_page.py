@@ -43,6 +43,7 @@ def named_in(file: str) -> frozenset[str]:
 
 
 def test_every_fault_stands_there_once() -> None:
+    assert len(faults()) >= 92
     assert [name for name, times in Counter(fault.id for fault in faults()).items() if times > 1] == []
     lines = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| id |", "| --- |"))]
     assert len(lines) == len(faults())

@@ -1,6 +1,7 @@
 """litellm: ``acompletion`` with ``asyncio.gather`` and 50 retries, and its ``Router`` told the limits of the deployment.
 
-The Router is also told how many requests to have in flight: without it the same job takes as long and draws ten times the refusals.
+A bound on what the Router has in flight (``max_parallel_requests``, 32) was tried: a tenth of the refusals, but 5.2 times the ideal where the limit
+is kept by the minute, instead of 1.4; it is left to the Router, which takes it from the limits.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ import asyncio
 from typing import Any
 
 from ..contest import KEY, MODEL, Ask, Job, gathering, serve_as_contestant
-
-_IN_FLIGHT = 32
 
 
 def _options(job: Job) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def router(job: Job) -> Ask:
     import litellm
 
     litellm.suppress_debug_info = True
-    limits: dict[str, int] = {"max_parallel_requests": job.in_flight or _IN_FLIGHT}
+    limits: dict[str, int] = {"max_parallel_requests": job.in_flight} if job.in_flight else {}
     if job.requests_per_minute:
         limits |= {"rpm": job.requests_per_minute, "tpm": job.tokens_per_minute}
 
@@ -65,7 +64,7 @@ def router(job: Job) -> Ask:
     return lambda prompts: asyncio.run(main(prompts))
 
 
-CONTESTANTS = {"litellm, 50 retries": plain, "litellm Router": router}
+CONTESTANTS = {"litellm (50 retries)": plain, "litellm Router": router}
 
 if __name__ == "__main__":
     serve_as_contestant(CONTESTANTS)

@@ -31,7 +31,7 @@ def _gather(retries: int) -> Contestant:
     return contestant
 
 
-CONTESTANTS = {"openai, 2 retries": _gather(2), "openai, 50 retries": _gather(50)}
+CONTESTANTS = {"openai SDK (2 retries)": _gather(2), "openai SDK (50 retries)": _gather(50)}
 
 if __name__ == "__main__":
     serve_as_contestant(CONTESTANTS)

@@ -9,6 +9,7 @@ back in a moment where a bucket would need a minute.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Protocol
 
 from ..types import Allowance
@@ -18,11 +19,15 @@ __all__ = ["Bucket", "Budget"]
 #: A count that comes back more slowly than this is a day's quota and no pace: seconds for all of it.
 _A_DAY = 6 * 3600.0
 
-#: Of a short window's limit, what is asked of it: two clocks and a network stand between a send and its being counted.
-_OF_A_WINDOW = 0.992
+#: What stands between a send and its being counted is never the same twice. A short window is taken for this much longer than it is, and
+#: so many seconds' worth stay in a bucket that the provider counts; more after every refusal that neither kept away.
+_LONGER = 0.008
+_LONGER_MOST = 0.1
+_RESERVE_SECONDS = 0.1
+_RESERVE_MOST_SECONDS = 0.5
 
-#: Seconds' worth that stay in a bucket which the provider counts, since its count and ours are never at the same moment.
-_RESERVE_SECONDS = 0.05
+#: Seconds' worth of a short window that may go at once, after a moment in which nothing could.
+_CATCH_UP_SECONDS = 0.12
 
 
 class Bucket:
@@ -106,6 +111,13 @@ class Budget:
         self.short = False
         #: How much of it the provider books for one of what is estimated here.
         self.price = 1.0
+        # Who states a limit wants to see none of its refusals.
+        self._reserve = 2 * _RESERVE_SECONDS if by_hand else _RESERVE_SECONDS
+        self._adjusted_at = float("-inf")
+        #: Of a short window: its length in seconds as it is kept here, and what left within it.
+        self._span = 1.0 + _LONGER
+        self._within: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
         self._most_left = 0.0
         self._heard_of = float("-inf")
         self._last: tuple[float, float, float] | None = None
@@ -118,10 +130,32 @@ class Budget:
         return cls(float(said.limit), now)
 
     def ready_at(self, amount: float, now: float) -> float:
+        if self._by_the_second and (room_at := self._room_at(amount * self.price, now)) > now:
+            return room_at
         if self._shared is not None and not self.counted:
             return self._ready_at_shared(amount, now)
-        reserve = _RESERVE_SECONDS * self.bucket.per_second if self.counted and not self.short else 0.0
+        if self.short:
+            return self.bucket.ready_at(amount * self.price, now)
+        reserve = self._reserve * self.bucket.per_second if self.counted else 0.0
         return self.bucket.ready_at(amount * self.price + reserve, now)
+
+    @property
+    def _by_the_second(self) -> bool:
+        """Whether no second may see more than its part; also while nobody has said how a limit that the user states is enforced."""
+        return self.short or (self.by_hand and not self.counted)
+
+    def _room_at(self, amount: float, now: float) -> float:
+        """When the short window has room for so much, as it is seen from here."""
+        within, most = self._within, self.per_minute / 60 * (self._span - self._span % 1.0)
+        while within and within[0][0] <= now - self._span:
+            self._sum -= within.popleft()[1]
+        lacking = self._sum + amount - most
+        for at, one in within:
+            if lacking <= 1e-9:
+                break
+            lacking -= one
+            now = at + self._span
+        return now
 
     def _ready_at_shared(self, amount: float, now: float) -> float:
         assert self._shared is not None
@@ -143,6 +177,9 @@ class Budget:
     def take(self, amount: float, now: float) -> None:
         self._held -= amount
         self.bucket.take(amount * self.price, now)
+        if self._by_the_second:
+            self._within.append((now, amount * self.price))
+            self._sum += amount * self.price
 
     def facts(self, now: float) -> dict[str, Any]:
         """What the next run should know of it."""
@@ -154,12 +191,22 @@ class Budget:
         budget = cls(float(facts["per_minute"]), now)
         budget.price = min(8.0, max(0.02, float(facts["price"])))
         if facts["short"]:
-            budget._spread(now)
+            budget._spread(now, 0.0)
         else:
             budget.bucket.set_to(float(facts["level"]) + age * budget.bucket.per_second, now)
             # Trusted as one that the provider counts: the first answer sets it right.
             budget.counted = True
         return budget
+
+    def refused(self, sent_at: float, now: float) -> None:
+        """A request was refused although by what is known here it had its place. A burst that left together is one piece of news."""
+        if sent_at <= self._adjusted_at:
+            return
+        self._adjusted_at = now
+        if self.short:
+            self._span = min(self._span + _LONGER, int(self._span) + _LONGER_MOST)
+        elif self.counted:
+            self._reserve = min(1.3 * self._reserve, _RESERVE_MOST_SECONDS)
 
     def roomy(self, now: float) -> bool:
         """Whether by what is known here there was room for seconds to come: then a refusal is news."""
@@ -190,7 +237,7 @@ class Budget:
         self._heard_of = sent_at
         self._most_left = max(self._most_left, said.left + 1.0)
         if self._is_short(said):
-            self._spread(now)
+            self._spread(now, booked + since)
         if self.short:
             return  # what is left of so short a while is over by the time it is read
         self._learn_price(said.left, sent_at, booked)
@@ -217,12 +264,18 @@ class Budget:
         in_a_bucket = (self.per_minute - said.left) * 60 / self.per_minute
         return said.reset <= 10.0 and in_a_bucket > 4 * max(0.25, said.reset)
 
-    def _spread(self, now: float) -> None:
+    def _spread(self, now: float, booked: float) -> None:
         if not self.short:
             self.short = self.counted = True
-            per_second = _OF_A_WINDOW * self.per_minute / 60
-            # No burst: what a window of a second sees must not depend on when it begins.
-            self.bucket = Bucket(max(1.5, 0.02 * per_second), per_second, now, level=0.0)
+            self._adjusted_at = now
+            per_second = self.per_minute / 60
+            self._span = max(1.0, round(self._most_left / per_second)) + _LONGER
+            # Evenly, and not in bursts: one that meets a delay of the network would be refused whole.
+            self.bucket = Bucket(max(1.5, _CATCH_UP_SECONDS * per_second), per_second, now)
+            if not self._within:
+                # What left so far may all be of this moment; it mostly is, since the first headers say it.
+                self._sum = min(booked * self.price, self.per_minute / 60)
+                self._within = deque([(now, self._sum)])
 
     def _learn_price(self, left: float, sent_at: float, booked: float) -> None:
         """What the provider books for one of what is estimated here: its count went down by so much while we booked that."""

@@ -74,6 +74,10 @@ class Account:
         self.output = 0.0
         self.largest_output = 0
         self.replies = 0
+        #: The mode that structured answers are asked for in since a better one was refused or not heeded; ``""`` is the usual one. And how
+        #: many answers in a row did not heed it.
+        self.mode = ""
+        self.unheeded = 0
 
     def facts(self) -> dict[str, Any]:
         """What the next run on this account should know."""
@@ -208,6 +212,11 @@ class Engine:
             making = asyncio.get_running_loop().create_task(self._connect(target))
             self._templates[name] = making
         return await asyncio.shield(making)
+
+    def connected(self, target: Target) -> bool:
+        """Whether a request can have left for this target: there is an address to send it to, or a caller's client."""
+        making = self._templates.get((self._address(target), target.codec.path))
+        return target.foreign is not None or (making is not None and making.done())
 
     @staticmethod
     async def _connect(target: Target) -> RequestTemplate:

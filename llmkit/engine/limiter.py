@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import Busy, LLMError, Overloaded, QuotaSpent
+from ..errors import Busy, LLMError, Overloaded, QuotaSpent, RateLimited
 from ..event_loop import Clock, LoopClock, Timer
 from ..types import Allowance, Limits
 from .budgets import Budget, Shared
@@ -160,6 +160,8 @@ class Limiter:
         now, shared = self.clock.now(), self._shared
         if rpm is not None:
             self.requests = Budget(rpm, now, by_hand=True, shared=shared, kind="requests")
+            # Who knows the limit need not feel for it: a second's worth may be in flight at once.
+            self.window = min(max(self.window, rpm / 60), float(self.max_concurrency))
         if tpm is not None:
             self.tokens = Budget(tpm, now, by_hand=True, shared=shared, kind="tokens")
         if max_concurrency is not None:
@@ -430,6 +432,10 @@ class Limiter:
             self.learn(limits, permit)
         if error.retry_after:
             self._pause(now + error.retry_after, error)
+        if isinstance(error, RateLimited) and not news:
+            for budget in (self.requests, self.tokens, self.input, self.output):
+                if budget is not None:
+                    budget.refused(permit.sent_at, now)
         # A burst of refusals that left together is one piece of news.
         if permit.sent_at > self._cut_at:
             self._cut(permit, now, error, news)

@@ -102,7 +102,8 @@ class Pace:
         elif since < self._hold:
             share = 0.97
         else:
-            share = min(0.97 * 1.02 ** (since - self._hold), 1e3)
+            # Bounded before it is raised: after ten idle hours the power itself would be more than a float holds.
+            share = min(0.97 * 1.02 ** min(since - self._hold, 400.0), 1e3)
         self.bucket.level(now)
         self.bucket.per_second = max(LEAST, share * self.ceiling)
         self.bucket.capacity = max(1.0, self.bucket.per_second * 0.05)

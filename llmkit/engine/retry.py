@@ -7,8 +7,8 @@ halved until the fault belongs to a row; a target that is shut or keeps failing 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..adapter import Kept, Target
@@ -63,8 +63,12 @@ class Ticket:
     #: The request that ``key`` belongs to, where the row has gone on to another; and what the rounds before this one were billed.
     first: Request | None = None
     used: Usage | None = None
+    #: What models of the route that declined it in an answer billed for it, in tokens (part of ``used``) and in dollars, where known.
+    declined: tuple[Usage, float | None] | None = None
     #: Why the row cannot be asked at all.
     refused: RequestError | None = None
+    #: The mode that it was last asked in, ``""`` for the target's usual one.
+    mode: str = ""
     #: What of the request the first target's prompt cache would keep.
     kept: Kept | None = None
 
@@ -114,10 +118,22 @@ class Line(Protocol):
 
     def unreserve(self, amount: float) -> None: ...
 
-    def lost(self, batch: Sequence[Ticket], amount: float) -> None:
+    async def connect(self, target: Target) -> None:
+        """Learn where requests go. Leave to send that is granted while the SDK is being imported would all be used at the same moment."""
+
+    def left(self, target: Target) -> bool:
+        """Whether a request to this target can have left at all: none has before there is a connection to be made."""
+
+    def lost(self, batch: Sequence[Ticket], target: Target, amount: float) -> None:
         """The answer of a request that had left never came: it may have been billed, at most so much."""
 
+    def declined(self, ticket: Ticket, error: ContentBlocked, target: Target) -> None:
+        """An answer, which was billed, declined the row, and it is going on to another model."""
+
     async def exchange(self, batch: Sequence[Ticket], target: Target) -> Answer: ...
+
+    def asks_otherwise(self, batch: Sequence[Ticket], target: Target, error: LLMError) -> bool:
+        """Whether what was refused is the way it was asked, and there is another, in which it is asked from now on."""
 
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None: ...
 
@@ -137,10 +153,13 @@ class _Elsewhere(Exception):
 
 @dataclass(slots=True)
 class _Patience:
-    """What a row has put up with: how often, and since when, it was told to slow down."""
+    """What a row has put up with: how often, and since when, it was told to slow down, and what the models before could not do."""
 
     told: int = 0
     since: float | None = None
+    failed: dict[int, LLMError] = field(default_factory=dict)
+    #: Targets that are there for that alone are asked then.
+    wanted: str = ""
 
 
 async def serve(batch: Sequence[Ticket], line: Line) -> None:
@@ -152,16 +171,14 @@ async def serve(batch: Sequence[Ticket], line: Line) -> None:
 
 async def _along_the_route(part: Sequence[Ticket], line: Line) -> list[Sequence[Ticket]]:
     """Settle a batch, or hand back the smaller ones, or the next rounds, that have to be served instead."""
-    failed: dict[int, LLMError] = {}
     patience = _Patience()
-    #: What the others could not do: targets that are there for that alone are asked then.
-    wanted = ""
+    failed = patience.failed
     position: int | None = 0
     while position is not None:
         target = line.route[position]
         try:
             looks = _pass_the_door(part, target, line)
-            answer = await _ask(part, target, line, patience, failed, looks)
+            answer = await _ask(part, target, line, patience, looks)
         except _Elsewhere as other:
             position = line.route.index(other.target)
             continue
@@ -172,9 +189,9 @@ async def _along_the_route(part: Sequence[Ticket], line: Line) -> list[Sequence[
                 middle = len(part) // 2
                 return [part[middle:], part[:middle]]
             if isinstance(error, ContextTooLong):
-                wanted = "context"  # the next model of the route may have the room
-            elif isinstance(error, ContentBlocked) and any(target.only_for == "content" for target in line.route):
-                wanted = "content"
+                patience.wanted = "context"  # the next model of the route may have the room
+            elif isinstance(error, ContentBlocked) and _has_content_fallback(line):
+                patience.wanted = "content"
             else:
                 line.fail(part, error, target)  # of the row: another model's trouble is no part of it
                 return []
@@ -185,11 +202,16 @@ async def _along_the_route(part: Sequence[Ticket], line: Line) -> list[Sequence[
         except (Busy, Unreachable) as error:
             failed[position] = error
         else:
-            if line.reads:
-                return [[ticket] for ticket in await line.follow(part, answer, target)]
-            line.settle(part, answer, target)
-            return []
-        position = _next(line, position, wanted, failed)
+            said = answer.replies[0]
+            if not (len(part) == 1 and isinstance(said, ContentBlocked) and _has_content_fallback(line)):
+                if line.reads:
+                    return [[ticket] for ticket in await line.follow(part, answer, target)]
+                line.settle(part, answer, target)
+                return []
+            line.declined(part[0], said, target)
+            patience.wanted = "content"
+            failed[position] = said
+        position = next(_after(position, line, patience), None)
     line.fail(part, all_failed([failed[at] for at in sorted(failed)]), line.route[max(failed)])
     return []
 
@@ -204,42 +226,49 @@ def _pass_the_door(part: Sequence[Ticket], target: Target, line: Line) -> bool:
     return looks
 
 
-def _next(line: Line, position: int, wanted: str, failed: dict[int, LLMError]) -> int | None:
-    """The place in the route to go on with."""
-    window = line.route[position].model.context_window
-    after: list[int] = [*range(position + 1, len(line.route)), *range(position)]
-    for at in after:
+def _has_content_fallback(line: Line) -> bool:
+    return len(line.route) > 1 and any(target.only_for == "content" for target in line.route)
+
+
+def _after(position: int, line: Line, patience: _Patience) -> Iterator[int]:
+    """The places in the route that the row may go on to, in their order."""
+    failed, wanted = patience.failed, patience.wanted
+    too_small = [line.route[at].model.context_window or 0 for at, error in failed.items() if isinstance(error, ContextTooLong)]
+    for at in (*range(position + 1, len(line.route)), *range(position)):
         target = line.route[at]
+        window = target.model.context_window
         if at in failed or (target.only_for and target.only_for != wanted) or (wanted == "content" and not target.only_for):
             continue
-        no_larger = window is not None and target.model.context_window is not None and target.model.context_window <= window
-        if wanted == "context" and no_larger:
+        if wanted == "context" and window is not None and window <= max(too_small):
             continue
-        return at
-    return None
+        yield at
 
 
-def _another(batch: Sequence[Ticket], target: Target, line: Line, failed: dict[int, LLMError]) -> Target | None:
-    """A model of the route that could take the row now."""
-    for position, other in enumerate(line.route):
-        if other is target or position in failed or other.only_for != target.only_for or line.shut(other) is not None:
-            continue
-        if line.limiter(other).is_free(*line.tokens_of(batch, other)):
-            return other
-    return None
+def _others(target: Target, line: Line, patience: _Patience) -> Iterator[Target]:
+    """The other models of the route that the row may be sent to, and that are neither shut nor ask for a long wait themselves."""
+    if len(line.route) > 1:
+        latest = line.clock.now() + LONG_PAUSE_SECONDS
+        for at in sorted(_after(line.route.index(target), line, patience)):
+            other = line.route[at]
+            if line.shut(other) is None and line.limiter(other).paused_until <= latest:
+                yield other
 
 
-async def _ask(
-    batch: Sequence[Ticket], target: Target, line: Line, patience: _Patience, failed: dict[int, LLMError], looks: bool
-) -> Answer:
+def _free(batch: Sequence[Ticket], others: Iterator[Target], line: Line) -> Target | None:
+    """The first of them that could take the row now."""
+    return next((other for other in others if line.limiter(other).is_free(*line.tokens_of(batch, other))), None)
+
+
+async def _ask(batch: Sequence[Ticket], target: Target, line: Line, patience: _Patience, looks: bool) -> Answer:
     """One target's answer, tried as often as the policy allows; once, where the row only looks whether it is back."""
     limiter, policy, clock = line.limiter(target), line.policy, line.clock
     tokens, output = line.tokens_of(batch, target)
     failures = tries = 0
+    await line.connect(target)
     while True:
         permit = None if patience.told else limiter.try_acquire(tokens, output)
         if permit is None:
-            permit = await _wait_for_leave(tokens, output, target, line, patience, failed)
+            permit = await _wait_for_leave(tokens, output, target, line, patience)
         shut = None if looks else line.shut(target)
         if shut is not None:  # another row learned it while this one waited
             limiter.abandoned(permit)
@@ -255,8 +284,12 @@ async def _ask(
             ticket.began = ticket.began or now
         try:
             answer = await line.exchange(batch, target)
-        except (RequestError, AccessError):
+        except (RequestError, AccessError) as error:
             limiter.failed(permit, outage=False)
+            if not line.asks_otherwise(batch, target, error):
+                raise
+        except ConfigError:  # it has no word for something in this row: nothing was sent
+            limiter.abandoned(permit)
             raise
         except Busy as error:
             limiter.slow_down(permit, error, error.limits)
@@ -270,13 +303,13 @@ async def _ask(
             if not error.again or failures >= policy.max_attempts or clock.now() - patience.since > policy.deadline:
                 raise
             moves = policy.prefer == "any" and isinstance(error, RateLimited)
-            other = _another(batch, target, line, failed) if moves else None
+            other = _free(batch, _others(target, line, patience), line) if moves else None
             if other is not None:
                 patience.told = 0  # nobody there has told it to wait
                 raise _Elsewhere(other) from None
         except Unreachable as error:
             if error.lost:
-                line.lost(batch, reserved)
+                line.lost(batch, target, reserved)
             limiter.failed(permit, outage=True)
             tries += 1
             waited_out = _leave_if_down(error, target, line)
@@ -288,7 +321,8 @@ async def _ask(
                 wait = min(policy.backoff_max, policy.backoff * 2.0 ** min(tries - 1, 30)) * random.random()
                 await sleep(clock, max(wait, error.retry_after or 0.0))
         except BaseException:
-            line.lost(batch, reserved)
+            if line.left(target):
+                line.lost(batch, target, reserved)
             limiter.abandoned(permit)
             raise
         else:
@@ -298,29 +332,30 @@ async def _ask(
             line.unreserve(reserved)
 
 
-async def _wait_for_leave(
-    tokens: float, output: float, target: Target, line: Line, patience: _Patience, failed: dict[int, LLMError]
-) -> Permit:
-    others = any(
-        other is not target and position not in failed and not other.only_for and line.shut(other) is None
-        for position, other in enumerate(line.route)
-    )
-    longest = LONG_PAUSE_SECONDS if others else line.policy.deadline
-    try:
-        return await line.limiter(target).acquire(
-            tokens, output, first=patience.told > 0, patience=longest, still=lambda: line.shut(target)
-        )
-    except Busy as error:
-        # A closed door is no wait: the run leaves this model until it opens.
-        hours = QuotaSpent(
-            f"the provider asks to wait {error.retry_after or 0:,.0f} s; the same call after that sends only the rest",
-            kind="long_wait",
-            status=error.status,
-            retry_after=error.retry_after,
-            provider=error.provider,
-            model=error.model,
-        )
-        raise hours from None
+async def _wait_for_leave(tokens: float, output: float, target: Target, line: Line, patience: _Patience) -> Permit:
+    limiter = line.limiter(target)
+    while True:
+        others = any(_others(target, line, patience))
+        longest = LONG_PAUSE_SECONDS if others else line.policy.deadline
+        try:
+            return await limiter.acquire(tokens, output, first=patience.told > 0, patience=longest, still=lambda: line.shut(target))
+        except (Busy, QuotaSpent) as error:
+            if error is line.shut(target):
+                raise
+            if others and not any(_others(target, line, patience)):
+                continue  # they were shut meanwhile, or ask for as much: then this one is waited for
+            wait = max(0.0, limiter.paused_until - line.clock.now())
+            # A closed door is no wait: the run leaves this model until it opens.
+            why = f"{error.message}; " if isinstance(error, QuotaSpent) else ""
+            hours = QuotaSpent(
+                f"{why}the provider asks to wait {wait:,.0f} s; the same call after that sends only the rest",
+                kind="long_wait" if isinstance(error, Busy) else error.kind,
+                status=error.status,
+                retry_after=wait,
+                provider=target.provider.name,
+                model=target.model.name,
+            )
+        raise hours
 
 
 def _leave_if_down(error: LLMError, target: Target, line: Line) -> bool:

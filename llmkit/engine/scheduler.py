@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,13 +26,14 @@ from ..errors import (
     BudgetReached,
     Cancelled,
     ConfigError,
+    ContentBlocked,
     ContextTooLong,
     LLMError,
     QuotaSpent,
     RequestError,
     all_failed,
 )
-from ..event_loop import apart, off_loop
+from ..event_loop import apart, off_loop, to_the_end
 from ..outcomes import CACHE, LIVE, PENDING
 from ..types import DRAW, Estimate, Price, Reply, Request, Task, Usage
 from . import retry
@@ -42,6 +44,7 @@ from .prefixes import Flight, Turns
 from .retry import Answer, Ticket
 from .store import OutcomeRow, ReplyRow, Stored
 from .tracing import RunTrace, watching
+from .writer import Writer
 
 __all__ = ["Line", "carry_out", "estimate"]
 
@@ -58,6 +61,10 @@ _NOTE_SECONDS = 1.0
 #: A model of the route that was down is looked at again after so long, then after twice as long.
 _LOOK_SECONDS = 30.0
 _LOOK_MOST_SECONDS = 300.0
+
+
+#: Answers in succession that do not heed the mode they were asked in, after which the model is asked in another one.
+_UNHEEDED = 3
 
 
 @dataclass(slots=True)
@@ -106,7 +113,13 @@ class _Settled:
     cost: float | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cost = (self.result.usage or Usage()).cost(self.line.route[self.position].model.price)
+        usage, price = self.result.usage or Usage(), self.line.route[self.position].model.price
+        if self.ticket.declined is None:
+            self.cost = usage.cost(price)
+        else:
+            elsewhere, dollars = self.ticket.declined
+            here = usage.less(elsewhere).cost(price)
+            self.cost = None if here is None or dollars is None else here + dollars
 
     @property
     def answered(self) -> bool:
@@ -139,12 +152,41 @@ class _Settled:
     def durable(self) -> None:
         ticket, result, outcomes = self.ticket, self.result, self.line.outcomes
         outcomes.queued[ticket.number] = self.queued or 0.0
+        if ticket.declined is not None:
+            outcomes.costs[ticket.number] = self.cost
         if self.position and self.line.writer is not None:
             self.line.writer.settling.discard(ticket.key)
         if isinstance(result, LLMError):
             outcomes.fail(ticket.number, result, ticket.attempts, self.seconds, self.position)
         else:
             self.line.hold(ticket, result, LIVE, self.seconds, self.position)
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A row that was never settled, and of whose requests some may have been billed: a ``store.Entry``."""
+
+    line: Line
+    ticket: Ticket
+    target: Target
+    answered: bool = False
+
+    @property
+    def key(self) -> bytes:
+        return self.ticket.key
+
+    def reply(self) -> ReplyRow:
+        raise NotImplementedError  # there is none
+
+    def outcome(self) -> OutcomeRow:
+        ticket = self.ticket
+        return OutcomeRow(
+            self.line._journal, ticket.number, ticket.key, None, None, self.target.name, ticket.attempts, 0.0, 0, 0, 0, requests=0,
+            lost=ticket.lost, finished=time.time(),
+        )  # fmt: skip
+
+    def durable(self) -> None:
+        return None
 
 
 class Line:
@@ -177,6 +219,8 @@ class Line:
         self._news = asyncio.Event()
         self._hungry = asyncio.Event()
         self._returned = asyncio.Event()
+        #: Rows that are not settled and of whose requests some may have been billed, by their number.
+        self._lost: dict[int, _Lost] = {}
         #: Targets of the route that are not asked, by their place.
         self._doors: dict[int, _Door] = {}
         #: Tries beyond the first that the run may still afford: in an outage few, while answers come as many as there are answers.
@@ -195,6 +239,7 @@ class Line:
         self._counted_from = [(self.limiter(target).sent, self.limiter(target).refused) for target in self.route]
         #: Numbers in a vector of this run, once one came.
         self._dimensions = None if self.outcomes.matrix is None else self.outcomes.matrix.shape[1]
+        self._connected: set[int] = set()
         self._prefixes = [prefix(plan.operation, target) for target in self.route]
 
     # ------------------------------------------------------------------------------------------------------------- the run
@@ -212,8 +257,8 @@ class Line:
             self.outcomes.stopped = Cancelled("not sent: the run was stopped before this row")
         finally:
             self._let_go()
-            await self._close_books()
-            await self.engine.remember(self.route)
+            # A Stop that comes now, or once more, must not cut off answers that are on their way to the disk.
+            await to_the_end(self._close_books())
 
     async def _open_books(self) -> None:
         if self.engine.writer is not None:
@@ -369,7 +414,7 @@ class Line:
                 body = target.codec.encode((request,), target)
             except RequestError as error:
                 refused, body = error, f"row {task.rows[0]}".encode()
-        key = self._key(0, body)
+        key = self._key(0, body, request.sample)
         outcomes = self.outcomes
         number = self._numbers.get(key)
         new = number is None
@@ -392,9 +437,10 @@ class Line:
         weigh = self.plan.operation.weigh
         return len(body) if weigh is None else weigh(request, len(body))
 
-    def _key(self, position: int, body: bytes) -> bytes:
+    def _key(self, position: int, body: bytes, sample: int = 0) -> bytes:
         """What a stored answer is found by: the final body, the provider and its address. No API key, no row, no time-out."""
-        return key_of(self._prefixes[position], body)
+        before = self._prefixes[position]
+        return key_of(before if not sample else before + b"sample %d\0" % sample, body)
 
     def _along(self, tickets: Sequence[Ticket]) -> dict[bytes, Sequence[bytes]]:
         """By a ticket's key: its keys at each target of the route. An answer of the second choice counts when the same call comes again."""
@@ -406,7 +452,7 @@ class Line:
     def _key_at(self, position: int, ticket: Ticket) -> bytes:
         target = self.route[position]
         try:
-            return self._key(position, target.codec.encode((ticket.request,), target))
+            return self._key(position, target.codec.encode((ticket.request,), target), ticket.request.sample)
         except LLMError:  # it has no word for something in this row; the first may serve it
             return ticket.key
 
@@ -531,11 +577,24 @@ class Line:
         self._retries -= 1.0
         return True
 
-    def lost(self, batch: Sequence[Ticket], amount: float) -> None:
-        for ticket in batch:
-            ticket.lost += 1
-            self.outcomes.lose(ticket.number)
+    def left(self, target: Target) -> bool:
+        return target.adapter.answer is None and self.engine.connected(target)
+
+    def lost(self, batch: Sequence[Ticket], target: Target, amount: float) -> None:
+        # One request, whatever it carried: counted at its first row, as those are that were answered.
+        ticket = batch[0]
+        ticket.lost += 1
+        self.outcomes.lose(ticket.number)
+        self._lost[ticket.number] = _Lost(self, ticket, target)
         self._spent += amount
+
+    def declined(self, ticket: Ticket, error: ContentBlocked, target: Target) -> None:
+        self._served(self.route.index(target))
+        usage = error.usage or Usage()
+        before, dollars = ticket.declined or (Usage(), 0.0)
+        cost = usage.cost(target.model.price)
+        ticket.used = (ticket.used or Usage()) + usage
+        ticket.declined = before + usage, None if cost is None or dollars is None else dollars + cost
 
     def too_long(self, batch: Sequence[Ticket], target: Target) -> ContextTooLong | None:
         window = target.model.context_window
@@ -567,6 +626,15 @@ class Line:
             limit = batch[0].request.options.get("max_tokens")
             output = (account.output if account.replies >= 5 else min(float(limit or 256), 256.0)) * len(batch)
         return sent * account.tokens_per_byte + output, output
+
+    async def connect(self, target: Target) -> None:
+        """Learn where requests go. Leave to send that is granted while the SDK is being imported would all be used at the same moment."""
+        if id(target) in self._connected:
+            return
+        if target.adapter.connect is not None and not self.engine.connected(target):
+            with suppress(Exception):  # what keeps it from connecting is said where the request is sent
+                await self.engine.template(target)
+        self._connected.add(id(target))
 
     async def reserve(self, batch: Sequence[Ticket], target: Target) -> float:
         """Set aside what this request may cost, after waiting for others to return what they did not need.
@@ -639,6 +707,9 @@ class Line:
     async def _exchange(self, batch: Sequence[Ticket], target: Target, flight: Flight | None = None) -> Answer:
         requests = [ticket.request for ticket in batch]
         single = len(batch) == 1 and target is self.route[0]
+        if self.plan.operation.recast is not None and (mode := self.engine.account(target).mode):
+            requests, single = [self.plan.operation.recast(request, mode) for request in requests], False
+            batch[0].mode = mode
         if flight is not None and flight.marks and target.codec.mark is not None:
             body = target.codec.mark(requests[0], target, flight.marks)
         else:
@@ -656,6 +727,23 @@ class Line:
             self._spent += usage._replace(unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output, usage.output)
 
+    def asks_otherwise(self, batch: Sequence[Ticket], target: Target, error: LLMError | None) -> bool:
+        """Whether what was refused, or not heeded, is the way it was asked, and there is another, in which it is asked from now on."""
+        lesser, account = self.plan.operation.lesser, self.engine.account(target)
+        if lesser is None:
+            return False
+        ticket = batch[0]
+        mode = lesser(ticket.request, target.provider, ticket.mode, error)
+        if not mode:
+            return False
+        if account.mode == ticket.mode:  # else another row learned it while this one was under way
+            account.mode, account.unheeded = mode, 0
+            why = "does not heed" if error is None else "refuses"
+            self.outcomes.notes.append(
+                f"{target.name} {why} structured answers as they are usually asked for; they are asked for as {mode}"
+            )
+        return True
+
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
         """A batch was too much: remember a size that fits, for the rest of the run."""
         carried = sum(ticket.size for ticket in batch)
@@ -668,7 +756,8 @@ class Line:
         self._served(position)
         now = self.clock.now()
         odd = 0
-        for ticket, reply in zip(batch, answer.replies, strict=True):
+        for ticket, said in zip(batch, answer.replies, strict=True):
+            reply = said if ticket.used is None else _with_usage(said, ticket.used)
             if isinstance(reply, LLMError):
                 self._keep_error(ticket, reply, position)
             elif self.outcomes.vectors and not self._of_one_length(reply.value):
@@ -718,6 +807,7 @@ class Line:
                 except Exception as error:
                     outcome = BadOutput(f"the answer could not be read ({type(error).__name__})", kind="unreadable")
             used = (ticket.used or Usage()) + (reply.usage or Usage())
+            self._note_whether_heeded(ticket, outcome, target)
             if isinstance(outcome, Request):
                 try:
                     going_on.append(self._next_round(ticket, outcome, used))
@@ -730,6 +820,18 @@ class Line:
             else:
                 self._keep_reply(ticket, replace(outcome, usage=used), position, self.clock.now() - ticket.began)
         return going_on
+
+    def _note_whether_heeded(self, ticket: Ticket, outcome: Reply | LLMError | Request, target: Target) -> None:
+        """Models that answer prose several times in succession where JSON was asked for are asked in another mode from now on."""
+        lesser, account = self.plan.operation.lesser, self.engine.account(target)
+        if lesser is None or account.mode != ticket.mode:
+            return
+        if isinstance(outcome, Reply):
+            account.unheeded = 0
+        elif isinstance(outcome, Request) and lesser(outcome, target.provider, ticket.mode, None):
+            account.unheeded += 1
+            if account.unheeded >= _UNHEEDED:
+                self.asks_otherwise((replace(ticket, request=outcome),), target, None)
 
     def _next_round(self, ticket: Ticket, request: Request, used: Usage) -> Ticket:
         body = self.route[0].codec.encode((request,), self.route[0])
@@ -759,7 +861,8 @@ class Line:
     def _keep_reply(self, ticket: Ticket, reply: Reply, position: int, seconds: float) -> None:
         key, target = ticket.key, self.route[position]
         if position:
-            key = self._key(position, target.codec.encode((ticket.first or ticket.request,), target))
+            asked = ticket.first or ticket.request
+            key = self._key(position, target.codec.encode((asked,), target), asked.sample)
         self._keep(_Settled(self, ticket, key, reply, position, seconds))
 
     def _keep_error(self, ticket: Ticket, error: LLMError, position: int) -> None:
@@ -771,6 +874,8 @@ class Line:
         self._keep(_Settled(self, ticket, ticket.key, error, position, seconds))
 
     def _keep(self, settled: _Settled) -> None:
+        if self._lost:
+            self._lost.pop(settled.ticket.number, None)
         self._end_flight(settled.ticket, settled.result)
         if self.writer is None:
             settled.durable()
@@ -803,9 +908,14 @@ class Line:
                 engine.awaited.pop(key).cancel()
 
     async def _close_books(self) -> None:
-        writer, outcomes = self.engine.writer, self.outcomes
-        if writer is None:
-            return
+        if self.engine.writer is not None:
+            await self._keep_the_rest(self.engine.writer)
+        await self.engine.remember(self.route)
+
+    async def _keep_the_rest(self, writer: Writer) -> None:
+        outcomes = self.outcomes
+        for lost in self._lost.values() if self.writer is not None else ():
+            writer.put(lost)
         await writer.drain()
         usage = outcomes.usage
         await writer.write_history(self._journal, self.outcomes.history)
@@ -925,6 +1035,15 @@ def _hits(along: Mapping[bytes, Sequence[bytes]], found: Mapping[bytes, Stored])
                 hits[first] = (found[key], position)
                 break
     return hits
+
+
+def _with_usage(result: Reply | LLMError, before: Usage) -> Reply | LLMError:
+    """The same, and what models that declined the row had billed for it."""
+    if isinstance(result, Reply):
+        return replace(result, usage=before + result.usage)
+    error = copy(result)
+    error.usage = before + (result.usage or Usage())
+    return error
 
 
 def _without_frames(error: LLMError) -> None:

@@ -16,6 +16,7 @@ from ..errors import (
     BadOutput,
     Busy,
     ConnectionLost,
+    ContentBlocked,
     ContextTooLong,
     LLMError,
     Overloaded,
@@ -197,9 +198,12 @@ def _key(wish: Wish, target: Target) -> bytes:
 async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGenerator[str]:
     policy = wish.policy
     failed: list[LLMError] = []
-    for target in wish.route:
-        if target.only_for and not (target.only_for == "context" and failed and isinstance(failed[-1], ContextTooLong)):
+    #: What the others could not do: targets that are there for that alone are asked then.
+    wanted = ""
+    for place, target in enumerate(wish.route):
+        if (target.only_for and target.only_for != wanted) or (wanted == "content" and not target.only_for):
             continue
+        after = wish.route[place + 1 :]
         failures, slow_since, again = 0, None, False
         while True:
             try:
@@ -209,8 +213,10 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGener
                 return
             except LLMError as error:
                 # What was said cannot be taken back, and another model would say it anew.
-                if told.text or (isinstance(error, RequestError) and not isinstance(error, ContextTooLong)):
+                filtered = isinstance(error, ContentBlocked) and any(other.only_for == "content" for other in after)
+                if told.text or (isinstance(error, RequestError) and not isinstance(error, ContextTooLong) and not filtered):
                     raise error from next(iter(failed), None)
+                wanted = "content" if filtered else "context" if isinstance(error, ContextTooLong) else wanted
                 refused = error
                 if not isinstance(error, Busy | Unreachable) or not error.again:
                     break
@@ -218,7 +224,7 @@ async def _along_the_route(engine: Engine, wish: Wish, told: Told) -> AsyncGener
                 slow_since = now if slow_since is None else slow_since
                 failures += not isinstance(error, Busy) or isinstance(error, Overloaded)
                 # With another model at hand nobody is kept waiting for a busy one.
-                another = isinstance(error, Busy) and target is not wish.route[-1]
+                another = isinstance(error, Busy) and any(other.only_for in ("", wanted) for other in after)
                 if another or failures >= policy.max_attempts or now - slow_since > policy.deadline:
                     break
                 if isinstance(error, Unreachable):

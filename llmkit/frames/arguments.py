@@ -216,9 +216,10 @@ def input_type(given: Any) -> dict[str, Any]:
     return {} if given is None else {"input_type": given}
 
 
-def long_text(given: Any, overlap: Any) -> None:
-    if given not in ("error", "truncate", "mean"):
-        raise ConfigError(f'long_text is "error", "truncate" or "mean", not {given!r}')
+def long_text(given: Any, overlap: Any, ways: tuple[str, ...] = ("error", "truncate", "mean")) -> None:
+    if given not in ways:
+        said = ", ".join(f'"{way}"' for way in ways[:-1])
+        raise ConfigError(f'long_text is {said} or "{ways[-1]}", not {given!r}')
     if not _is_number(overlap) or not 0 <= overlap <= 0.5:
         raise ConfigError(f"overlap is a share of a window, from 0 to 0.5, not {overlap!r}")
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from ..run import Run
 from ..session import Session, default
-from ..types import Estimate, Operation, Policy
-from .columns import FrameTable
+from ..types import Estimate, Operation, Policy, Table
 
 __all__ = ["Accessor", "How"]
 
@@ -45,7 +44,7 @@ class Accessor:
     def _run(
         self,
         operation: Operation,
-        table: FrameTable,
+        table: Table,
         arguments: Mapping[str, Any],
         shape: Any,
         how: How,

@@ -29,6 +29,7 @@ from .calling import Accessor, How
 from .classifying import Nearest, Said, SaidInDetail
 from .columns import ColumnShape, DetailShape, FrameTable, factorized, matrix_of, one_column
 from .embedding import OR, Averaged, Remembering, RememberingDetail, split
+from .extract_accessor import Extracting
 from .ranking import Found, Ranked, scored
 
 __all__ = ["FrameAccessor"]
@@ -38,7 +39,7 @@ InputType = Literal["document", "query"]
 By = Literal["auto", "chat", "embedding", "classifier"]
 
 
-class FrameAccessor(Accessor):
+class FrameAccessor(Extracting, Accessor):
     """Language models on the rows of a frame.
 
     Every method asks once per row, keeps what was paid for, and hands back something aligned to the frame: failed rows are missing, and
@@ -50,7 +51,7 @@ class FrameAccessor(Accessor):
         self._frame = frame
 
     def __dir__(self) -> list[str]:
-        return ["apply", "chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
+        return ["apply", "chat", "classify", "embed", "extract", "rerank", "search", "speak", "transcribe", "using"]
 
     def using(self, session: Session) -> FrameAccessor:
         """The same methods with a session of your own instead of the shared one."""

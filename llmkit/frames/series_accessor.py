@@ -59,7 +59,7 @@ class SeriesAccessor(Accessor):
         self._series = series
 
     def __dir__(self) -> list[str]:
-        return ["chat", "classify", "embed", "matrix", "rerank", "speak", "transcribe", "using"]
+        return ["chat", "classify", "embed", "extract", "matrix", "rerank", "speak", "transcribe", "using"]
 
     def using(self, session: Session) -> SeriesAccessor:
         """The same methods with a session of your own instead of the shared one."""
@@ -77,6 +77,7 @@ class SeriesAccessor(Accessor):
     )
     embed = _on_values(FrameAccessor.embed, "Embed the values: one float32 vector each.", without=("images", "roots", "max_file_mb"))
     rerank = _on_values(FrameAccessor.rerank, "Order the values by how well they answer a query: a frame, best first, with ``score``.")
+    extract = _on_values(FrameAccessor.extract, "Turn each value into the fields of a schema: a frame of typed columns.")
     classify = _on_values(FrameAccessor.classify, "Give each value one of several labels, or all that apply.")
     transcribe = _on_values(FrameAccessor.transcribe, "Write down what is said in recordings.")
     speak = _on_values(FrameAccessor.speak, "Have the values read aloud.")

@@ -98,10 +98,28 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What the answer must be: JSON of this schema; ``schema`` ``None`` is any JSON object."""
+    """What the answer must be: JSON of this schema; ``schema`` ``None`` is any JSON object.
+
+    Every row of a call has the same object, so that a wire may prepare its own form of it once.
+
+    Attributes
+    ----------
+    mode : str
+        How it is asked for: ``"json_schema"`` (the vendor holds the model to it), ``"tools"`` (as the arguments of a function that has to
+        be called), ``"json_object"`` (some JSON object is promised, which one is said in words), ``"words"``; ``""`` is the best that the
+        target has.
+    vendor : str
+        Whose mode that is, where its name is one vendor's; ``""`` where it is everybody's.
+    prepared : dict
+        What the wires made of it.
+    """
 
     name: str
     schema: Mapping[str, Any] | None
+    mode: str = ""
+    description: str = ""
+    vendor: str = ""
+    prepared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,8 +214,8 @@ def public_address(url: str) -> str:
         It names a host inside a network; a server asked to fetch it would be asked to look there.
     """
     try:
-        host = (urlsplit(url).hostname or "").rstrip(".").lower()
         parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".").lower()
         inside = not host or bool(parts.username or parts.password) or not _is_public(host)
     except ValueError:
         inside = True

@@ -1,14 +1,16 @@
-"""Long texts as windows that fit a model, cut at spaces, overlapping a little so that no sentence is lost at a seam.
+"""Long texts as windows that fit a model, cut at spaces or sentences, overlapping a little so that nothing is lost at a seam.
 
 Tokens are estimated from characters, on the high side; no tokenizer is downloaded for it.
 """
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["estimated_tokens", "windows"]
+__all__ = ["estimated_tokens", "holds_many", "windows"]
 
 #: Tenths of a token per character, on the high side: a bound, not a count. English prose runs at 0.22 to 0.25 with the byte-pair
 #: vocabularies of today, digits go by ones to threes, the alphabets of Europe beyond ASCII at 0.3 to 0.6, and a character of Chinese,
@@ -32,8 +34,42 @@ def estimated_tokens(text: str) -> float:
     return int(_costs(text).sum()) / 10
 
 
-def windows(text: str, most_tokens: int, overlap: float = 0.1) -> list[str]:
+def holds_many(length: int, most_tokens: int) -> bool:
+    """Whether a text of so many characters can have more tokens than these: told at once, where most texts are short."""
+    return length * _RARE > 10 * most_tokens
+
+
+#: Where a text for reading is best cut: after a paragraph, a sentence, a line, a word.
+_SEAMS = (
+    re.compile(r"\n[ \t\r]*\n\s*"),
+    re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？][」』”’）]*|[।؟۔]\s*"),
+    re.compile(r"\n"),
+    re.compile(r"\s+"),
+)
+
+
+def _last_seam(text: str, low: int, high: int) -> int:
+    """Where the last paragraph between two places ends, else the last sentence, line or word; 0 where none does."""
+    for seam in _SEAMS:
+        ends = [found.end() for found in seam.finditer(text, low, high)]
+        if ends:
+            return ends[-1]
+    return 0
+
+
+def _first_seam(text: str, low: int, high: int) -> int:
+    """Where the first sentence between two places begins, else the first line or word; 0 where none does."""
+    for seam in _SEAMS[1:]:
+        found = seam.search(text, low, high)
+        if found is not None:
+            return found.end()
+    return 0
+
+
+def windows(text: str, most_tokens: int, overlap: float = 0.1, *, sentences: bool = False) -> list[str]:
     """The text in pieces of at most ``most_tokens``, each beginning ``overlap`` of a window before the last one ended.
+
+    With ``sentences`` a piece ends with a paragraph where one ends in its second half, else with a sentence, and begins with a sentence.
 
     Examples
     --------
@@ -41,7 +77,7 @@ def windows(text: str, most_tokens: int, overlap: float = 0.1) -> list[str]:
     ['one two ', 'three four ', 'five six']
     """
     most = 10 * most_tokens
-    if len(text) * _RARE <= most:
+    if not holds_many(len(text), most_tokens):
         return [text]
     spent = np.cumsum(_costs(text))
     if spent[-1] <= most:
@@ -53,10 +89,10 @@ def windows(text: str, most_tokens: int, overlap: float = 0.1) -> list[str]:
         if end >= length:
             pieces.append(text[start:])
             return pieces
-        seam = text.rfind(" ", start + (end - start) // 2, end)
-        end = seam + 1 if seam > 0 else end
+        half = start + (end - start) // 2
+        end = (_last_seam(text, half, end) if sentences else text.rfind(" ", half, end) + 1) or end
         pieces.append(text[start:end])
         back = int(np.searchsorted(spent, spent[end - 1] - overlap * most, side="right"))
         start = max(start + 1, min(end, back))
-        space = text.find(" ", start, end) if start < end else -1
-        start = space + 1 if space >= 0 else start
+        if start < end:
+            start = (_first_seam(text, start, end) if sentences else text.find(" ", start, end) + 1) or start

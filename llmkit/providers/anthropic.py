@@ -26,10 +26,11 @@ from ..errors import (
     Truncated,
     one_line,
 )
-from ..operations.chat import ChatPayload, Image, Message, Part, Said, Schema, Scored, Text, ToolCall, ToolResult
+from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, ToolCall, ToolResult
 from ..types import Limits, Reply, Request, Usage
 from . import stainless
-from .bodies import facts, named, parse, tokens
+from .bodies import facts, form_of, named, parse, tokens
+from .dialects import asked, modes
 from .headers import read_anthropic_limits, read_limits, retry_after
 from .prompt_cache import kept, openings, parts, rule_of
 from .refusals import Refused
@@ -132,7 +133,7 @@ def _chat(request: Request, target: Target) -> dict[str, Any]:
         if payload.tool_choice:
             body["tool_choice"] = _WORDS_FOR_CHOICE.get(payload.tool_choice) or {"type": "tool", "name": payload.tool_choice}
     if payload.schema is not None:
-        system += _structured(body, payload, target.provider.quirks)
+        system.append(_structured(body, payload, target))
     if any(system):
         body["system"] = "\n\n".join(filter(None, system))
     return body
@@ -242,115 +243,23 @@ def _arguments(text: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ structured answers
 
 
-def _structured(body: dict[str, Any], payload: ChatPayload, quirks: Mapping[str, Any]) -> list[str]:
+def _structured(body: dict[str, Any], payload: ChatPayload, target: Target) -> str:
     """Ask for JSON in the way that schema and provider allow; returns what is to be said in words."""
     schema = payload.schema
     assert schema is not None
-    by_tool = quirks.get("structured") == "tool"
-    if schema.schema is None and not by_tool:
-        return ["Answer with one JSON object and nothing else."]
-    strict = None if by_tool else _strict_form(schema)
-    if strict is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": strict}}
-        return []
-    tool = _tool(schema.name, "Gives the answer.", schema.schema or {})
-    body["tools"] = [*body.get("tools", ()), tool]
+    how = asked(schema, target)
+    if how.mode == "json_schema":
+        body["output_config"] = {"format": {"type": "json_schema", "schema": how.form}}
+        return ""
+    if how.mode != "tools":
+        return how.words
+    about = schema.description or "Gives the answer."
+    body["tools"] = [*body.get("tools", ()), {"name": how.name, "description": about, "input_schema": how.form}]
     if not payload.tools:
-        body["tool_choice"] = {"type": "tool", "name": schema.name}
+        body["tool_choice"] = {"type": "tool", "name": how.name, "disable_parallel_tool_use": True}
     elif payload.tool_choice in ("", "auto"):
         body["tool_choice"] = {"type": "any"}
-    return []
-
-
-def _strict_form(schema: Schema) -> dict[str, Any] | None:
-    """What the API takes as the schema of an answer, or ``None`` where it takes none such and a tool has to do.
-
-    Every row of a call has the same ``Schema``, so the last one is kept: preparing it costs more than the rest of a body.
-    """
-    global _last  # noqa: PLW0603
-    known, form = _last
-    if known is not schema:
-        assert schema.schema is not None
-        form = None if _is_open(schema.schema, schema.schema, (), set()) else _strict(schema.schema)
-        _last = schema, form
-    return form
-
-
-_last: tuple[Schema | None, dict[str, Any] | None] = (None, None)
-
-#: Keywords of schemas that hold further schemas.
-_HOLD_NAMED, _HOLD_SEVERAL = ("$defs", "definitions", "properties"), ("anyOf", "oneOf", "allOf")
-
-#: One of these has to say what a value may be; a schema without any takes everything, which the API refuses.
-_SAY_WHAT = {"type", "enum", "const", "$ref", *_HOLD_SEVERAL}
-
-
-def _is_open(schema: Any, root: Mapping[str, Any], above: tuple[str, ...], closed: set[str]) -> bool:
-    """Whether a schema holds a map of free keys, a value of any kind, or itself: the API closes objects and refuses recursion."""
-    if not isinstance(schema, Mapping):
-        return False
-    ref = schema.get("$ref")
-    if isinstance(ref, str):
-        if ref in above or not ref.startswith("#/"):
-            return True
-        if ref in closed:
-            return False
-        found: Any = root
-        for step in ref[2:].split("/"):
-            found = found.get(step) if isinstance(found, Mapping) else None
-        if _is_open(found, root, (*above, ref), closed):
-            return True
-        closed.add(ref)
-        return False
-    others = schema.get("additionalProperties")
-    free = isinstance(others, Mapping) or (schema.get("type") == "object" and "properties" not in schema and others is not False)
-    if free or not _SAY_WHAT & schema.keys():
-        return True
-    inner = [*(schema.get("properties") or {}).values(), schema.get("items")]
-    inner += [one for keyword in _HOLD_SEVERAL for one in schema.get(keyword) or ()]
-    return any(_is_open(one, root, above, closed) for one in inner)
-
-
-#: Keywords that the API reads as they are.
-_READ = {"type", "enum", "const", "title", "required"}
-_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
-
-#: Keywords that say nothing to a model.
-_SILENT = {"$schema", "$id", "description", "additionalProperties", "default"}
-
-
-def _strict(schema: Any) -> Any:
-    """A schema in the form that the API takes: objects closed, and what it has no keyword for said in the description.
-
-    The SDK's ``messages.parse`` makes the same form of a pydantic model.
-    """
-    if not isinstance(schema, Mapping):
-        return schema
-    form: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if keyword in _HOLD_NAMED:
-            form[keyword] = {name: _strict(inner) for name, inner in value.items()}
-        elif keyword in _HOLD_SEVERAL:
-            form["anyOf" if keyword == "oneOf" else keyword] = [_strict(inner) for inner in value]
-        elif keyword == "items":
-            form[keyword] = _strict(value)
-        elif keyword in _READ or (keyword == "format" and value in _FORMATS) or (keyword == "minItems" and value in (0, 1)):
-            form[keyword] = value
-        elif keyword not in _SILENT:
-            rest[keyword] = value
-    if "$ref" in schema:  # nothing may stand beside it but definitions
-        return {"$ref": schema["$ref"], **{keyword: form[keyword] for keyword in ("$defs", "definitions") if keyword in form}}
-    if "enum" in schema or "const" in schema:  # the values say the type
-        form.pop("type", None)
-    elif schema.get("type") == "object":
-        form["additionalProperties"] = False
-    said = [str(schema["description"])] if schema.get("description") else []
-    if rest:
-        said.append("{" + ", ".join(f"{keyword}: {value}" for keyword, value in rest.items()) + "}")
-    if said:
-        form["description"] = "\n\n".join(said)
-    return form
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------------------------ reply
@@ -379,15 +288,16 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
     text = "".join(_text(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(_call(block) for block in blocks if block.get("type") == "tool_use")
     finish = _FINISH.get(stopped, stopped) if stopped else None
-    schema = request.payload.schema
-    for call in calls:
-        if schema is not None and call.name == schema.name:  # the tool that an answer had to come by
-            text, calls, finish = call.arguments, (), "stop" if stopped == "tool_use" else finish
-            break
-    if not text and not (calls and request.payload.tools):
+    payload = request.payload
+    if payload.schema is not None:
+        answered = calls
+        text, calls = form_of(payload.schema, text, calls, payload.tools)
+        if answered and not calls and stopped == "tool_use":  # that was the answer, and no call of a tool
+            finish = "stop"
+    if not text and not (calls and payload.tools):
         return [_empty(stopped, usage)]
     value: Any = whole(text)
-    if request.payload.tools:
+    if payload.tools:
         value = Said(value, calls)
     elif request.options.get("logprobs"):
         value = Scored(value)
@@ -550,7 +460,15 @@ def adapter() -> Adapter:
         name="anthropic",
         codecs={
             "chat": Codec(
-                "/v1/messages", _chat_body, _chat_replies, options=_OPTIONS, streamed=_streamed, delta=_delta, kept=kept, mark=_marked
+                "/v1/messages",
+                _chat_body,
+                _chat_replies,
+                options=_OPTIONS,
+                streamed=_streamed,
+                delta=_delta,
+                kept=kept,
+                mark=_marked,
+                modes=modes,
             )
         },
         connect=connect,

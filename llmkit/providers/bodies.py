@@ -12,10 +12,28 @@ import orjson
 from pybase64 import b64decode_as_bytearray, b64encode
 
 from ..errors import BadOutput, LLMError, ServerFault, one_line
-from ..operations.chat import Image, ToolCall
+from ..operations.chat import Image, Message, Schema, Tool, ToolCall, ToolResult
 from ..types import Reply, Usage
+from .dialects import Asked, without_invented_nulls
 
-__all__ = ["calls", "data_url", "embedded", "facts", "named", "parse", "placed", "scores", "shares", "tokens", "vector", "vectors"]
+__all__ = [
+    "answering",
+    "calls",
+    "data_url",
+    "embedded",
+    "facts",
+    "form_of",
+    "function",
+    "named",
+    "parse",
+    "placed",
+    "scores",
+    "shares",
+    "tokens",
+    "tool_results",
+    "vector",
+    "vectors",
+]
 
 
 def parse(body: Any, classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> dict[str, Any]:
@@ -153,6 +171,34 @@ def calls(reported: Any) -> tuple[ToolCall, ...]:
             arguments = orjson.dumps(arguments).decode()
         found.append(ToolCall(str(call.get("id") or f"call_{number}"), str(function["name"]), arguments))
     return tuple(found)
+
+
+def function(tool: Tool) -> dict[str, Any]:
+    """A tool as OpenAI's wire writes it, and others after it."""
+    return {"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}
+
+
+def tool_results(message: Message) -> list[dict[str, Any]]:
+    """What tools gave back, as OpenAI's wire writes it, and others after it."""
+    return [
+        {"role": "tool", "tool_call_id": part.call.id, "content": part.content} for part in message.content if isinstance(part, ToolResult)
+    ]
+
+
+def answering(schema: Schema, asked: Asked) -> dict[str, Any]:
+    """The function whose arguments are the answer."""
+    strict = {"strict": True} if asked.strict else {}
+    about = schema.description or "Gives the answer."
+    return {"type": "function", "function": {"name": asked.name, "description": about, "parameters": asked.form, **strict}}
+
+
+def form_of(schema: Schema, text: str, called: Sequence[ToolCall], others: Sequence[Tool]) -> tuple[str, tuple[ToolCall, ...]]:
+    """The JSON of a structured answer, whichever way it came, and the calls that are none of it."""
+    names = {tool.name for tool in others}
+    answers = [call.arguments for call in called if call.name not in names]
+    if answers:  # several different ones are for the reader to refuse
+        text = "\n".join(dict.fromkeys(answers))
+    return without_invented_nulls(schema, text), () if answers else tuple(called)
 
 
 def data_url(picture: Image) -> str:

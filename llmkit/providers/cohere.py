@@ -27,10 +27,11 @@ from ..errors import (
     Truncated,
     one_line,
 )
-from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, Tool, ToolCall, ToolResult
+from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, ToolCall
 from ..types import Allowance, Limits, Reply, Request, Usage
 from . import headers as common
-from .bodies import calls, data_url, embedded, facts, named, parse, scores, tokens
+from .bodies import answering, calls, data_url, embedded, facts, form_of, function, named, parse, scores, tokens, tool_results
+from .dialects import asked, modes
 from .refusals import Refused
 
 __all__ = ["adapter"]
@@ -176,9 +177,23 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
         body["stop_sequences"] = [body["stop_sequences"]]
     body.update(_tools(payload))
     if payload.schema is not None:
-        wanted = {} if payload.schema.schema is None else {"json_schema": payload.schema.schema}
-        body["response_format"] = {"type": "json_object", **wanted}
+        _structured(body, payload, target)
     return to_json(body)
+
+
+def _structured(body: dict[str, Any], payload: ChatPayload, target: Target) -> None:
+    schema = payload.schema
+    assert schema is not None
+    how = asked(schema, target)
+    if how.words and schema.schema is not None:
+        body["messages"] = [{"role": "system", "content": how.words}, *body["messages"]]
+    if how.mode == "tools":
+        # No strict_tools: not all models know it (docs.cohere.com/v2/docs/structured-outputs).
+        body["tools"] = [*body.get("tools", ()), answering(schema, how)]
+        body["tool_choice"] = "REQUIRED"
+    elif how.mode != "words":
+        wanted = {"json_schema": how.form} if how.mode == "json_schema" else {}
+        body["response_format"] = {"type": "json_object", **wanted}
 
 
 def _turns(message: Message) -> list[dict[str, Any]]:
@@ -186,7 +201,7 @@ def _turns(message: Message) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"role": message.role, "content": content}]
     if message.role == "tool":
-        return [{"role": "tool", "tool_call_id": part.call.id, "content": part.content} for part in content if isinstance(part, ToolResult)]
+        return tool_results(message)
     if message.role == "assistant":
         return [_assistant(content)]
     return [{"role": message.role, "content": [_part(part) for part in content]}]
@@ -221,11 +236,7 @@ def _tools(payload: ChatPayload) -> dict[str, Any]:
     if choice not in words:
         # There is no word for one certain tool: it is the only one that is offered.
         offered, choice = tuple(tool for tool in offered if tool.name == choice), "required"
-    return {"tools": [{"type": "function", "function": _function(tool)} for tool in offered], **words[choice]}
-
-
-def _function(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"tools": [function(tool) for tool in offered], **words[choice]}
 
 
 def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:
@@ -236,13 +247,19 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
         raise ServerFault("the answer has no message", kind="bad_response")
     finish, usage = _finish(data), _usage(data.get("usage"))
     text = whole(_text_of(message.get("content")))
-    called = calls(message.get("tool_calls")) if request.payload.tools else ()
+    payload = request.payload
+    called = calls(message.get("tool_calls")) if payload.tools or payload.schema is not None else ()
+    if payload.schema is not None:
+        answered = called
+        text, called = form_of(payload.schema, text, called, payload.tools)
+        if answered and not called and finish == "tool_calls":  # that was the answer, and no call of a tool
+            finish = "stop"
     if not text and not called:
         if finish == "length":
             return [Truncated("the token limit was used up before any text came; raise max_tokens", usage=usage)]
         return [BadOutput("the answer is empty", kind="empty", usage=usage)]
     value: Any = text
-    if request.payload.tools:
+    if payload.tools:
         value = Said(text or whole(named(message, "tool_plan") or ""), called)
     elif request.options.get("logprobs"):
         value = Scored(text, _likelihoods(data.get("logprobs")))
@@ -280,7 +297,7 @@ def _usage(reported: Any) -> Usage:
 
 
 def _chat_delta(event: str, data: bytes) -> Delta | None:
-    """One event. Tools are not called in streams here, so what a model plans and calls adds nothing."""
+    """One event. What a model plans adds nothing; what it calls is an answer that was asked for as a function's arguments."""
     if data == b"[DONE]":
         return None
     said = parse(data, classify_error)
@@ -289,6 +306,9 @@ def _chat_delta(event: str, data: bytes) -> Delta | None:
         content = (delta.get("message") or {}).get("content")
         text = content.get("text") if isinstance(content, dict) else None
         return Delta(whole(text)) if text else None
+    if kind in ("tool-call-start", "tool-call-delta"):
+        piece = (((delta.get("message") or {}).get("tool_calls") or {}).get("function") or {}).get("arguments")
+        return Delta(whole(piece)) if piece else None
     if kind != "message-end":
         return None
     if delta.get("error"):
@@ -494,6 +514,7 @@ def adapter() -> Adapter:
                 options=frozenset(_CHAT_OPTIONS),
                 streamed=lambda target: {"stream": True},
                 delta=_chat_delta,
+                modes=modes,
             ),
             "embed": Codec(_EMBED, _embed_body, _embed_replies, _batch, options=frozenset({"dimensions"})),
             "rerank": Codec(_RERANK, _rerank_body, _rerank_replies, options=frozenset()),

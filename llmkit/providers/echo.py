@@ -19,13 +19,14 @@ import orjson
 
 from ..adapter import Adapter, Codec, Target, to_json
 from ..errors import LLMError, ServerFault
-from ..operations.chat import ChatPayload, Image, Message, Part, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
+from ..operations.chat import ChatPayload, Image, Message, Part, Said, Schema, Scored, Text, ToolCall
 from ..types import Limits, Model, Price, Provider, Reply, Request, Usage
-from .bodies import calls, data_url
+from .bodies import answering, calls, data_url, form_of, function, tool_results
+from .dialects import asked, modes
 
 __all__ = ["MARK", "MODELS", "PROVIDER", "adapter", "instance"]
 
-PROVIDER = Provider(name="echo", base_url="echo:", protocol="echo", key_optional=True)
+PROVIDER = Provider(name="echo", base_url="echo:", protocol="echo", key_optional=True, quirks={"schemas": "whole"})
 MODELS = (Model("echo", "echo", operations=("chat",), price=Price(0.0, 0.0, 0.0)),)
 
 #: Stands in front of every plain answer.
@@ -506,11 +507,11 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
     body = {"model": target.model.name, "messages": messages, **request.options}
     body.pop("logprobs", None)  # an echo is as sure of one word as of another
     if payload.tools:
-        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in payload.tools]
+        body["tools"] = [function(tool) for tool in payload.tools]
         named = payload.tool_choice not in ("", "auto", "none", "required")
         body["tool_choice"] = {"type": "function", "function": {"name": payload.tool_choice}} if named else payload.tool_choice
     if payload.schema is not None:
-        body["response_format"] = _form(payload.schema)
+        _structured(body, payload.schema, target)
     return to_json(body)
 
 
@@ -519,7 +520,7 @@ def _turns(message: Message) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"role": message.role, "content": content}]
     if message.role == "tool":
-        return [{"role": "tool", "tool_call_id": part.call.id, "content": part.content} for part in content if isinstance(part, ToolResult)]
+        return tool_results(message)
     asked = [
         {"id": part.id, "function": {"name": part.name, "arguments": part.arguments}} for part in content if isinstance(part, ToolCall)
     ]
@@ -534,22 +535,26 @@ def _shown(part: Part) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
-def _function(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-
-
-def _form(schema: Schema) -> dict[str, Any]:
-    if schema.schema is None:
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": schema.name, "schema": schema.schema}}
+def _structured(body: dict[str, Any], schema: Schema, target: Target) -> None:
+    how = asked(schema, target)
+    if how.mode == "tools":
+        body["tools"] = [*body.get("tools", ()), answering(schema, how)]
+        body["tool_choice"] = {"type": "function", "function": {"name": how.name}}
+    elif schema.schema is None:
+        body["response_format"] = {"type": "json_object"}
+    else:  # an echo reads no words: whatever it is asked in, it is told the schema
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": how.name, "schema": how.form}}
 
 
 def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMError]:
     (request,) = requests
     usage = Usage(input=body["input"], output=body["output"], requests=1)
     value: Any = body["text"]
-    if request.payload.tools:
-        value = Said(value, calls(body["calls"]))
+    payload, called = request.payload, calls(body["calls"])
+    if payload.schema is not None:
+        value, called = form_of(payload.schema, value, called, payload.tools)
+    if payload.tools:
+        value = Said(value, called)
     elif request.options.get("logprobs"):
         value = Scored(value)
     return [Reply(value=value, usage=usage, model=body["model"], finish=body["finish"])]
@@ -566,7 +571,7 @@ def _no_limits(headers: Mapping[str, str]) -> Limits | None:
 def adapter() -> Adapter:
     return Adapter(
         name="echo",
-        codecs={"chat": Codec("", _chat_body, _chat_replies)},
+        codecs={"chat": Codec("", _chat_body, _chat_replies, modes=modes)},
         connect=None,
         classify_error=_never_refused,
         read_limits=_no_limits,

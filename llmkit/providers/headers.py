@@ -101,12 +101,12 @@ def read_anthropic_limits(headers: Mapping[str, str]) -> Limits | None:
 
 def read_limits(headers: Mapping[str, str]) -> Limits | None:
     """OpenAI's ``x-ratelimit-*``, which Groq, Mistral, Together and others copied; Cerebras says ``-day`` and ``-minute`` behind them."""
-    if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
+    if "x-ratelimit-limit-requests" in headers or "x-ratelimit-limit-tokens" in headers:
+        return Limits(requests=_openai_like(headers, "requests"), tokens=_openai_like(headers, "tokens"))
+    if "x-ratelimit-limit-requests-day" in headers or "x-ratelimit-limit-tokens-minute" in headers:
         requests = _openai_like(headers, "requests-minute") or _openai_like(headers, "requests-day", per_day=True)
-        limits = Limits(requests=requests, tokens=_openai_like(headers, "tokens-minute"))
-    else:
-        limits = Limits(requests=_openai_like(headers, "requests"), tokens=_openai_like(headers, "tokens"))
-    return None if limits == Limits() else limits
+        return Limits(requests=requests, tokens=_openai_like(headers, "tokens-minute"))
+    return None
 
 
 def _openai_like(headers: Mapping[str, str], kind: str, per_day: bool = False) -> Allowance | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ..adapter import Adapter, Codec, Delta, Target, to_json, whole
 from ..errors import BadOutput, ContentBlocked, InvalidRequest, LLMError, ServerFault, Truncated
-from ..operations.chat import ChatPayload, Image, Part, Said, Schema, Scored, Text, Tool, ToolCall, ToolResult
+from ..operations.chat import ChatPayload, Image, Part, Said, Scored, Text, ToolCall
 from ..types import Reply, Request, Usage
-from .bodies import calls, data_url, embedded, named, parse, placed, scores, tokens
+from .bodies import answering, calls, data_url, embedded, form_of, function, named, parse, placed, scores, tokens, tool_results
+from .dialects import asked, modes
 from .headers import read_limits
 from .openai_audio import SPEAK, TRANSCRIBE
 from .openai_errors import classify_error
@@ -35,7 +34,7 @@ def _chat_body(requests: Sequence[Request], target: Target) -> bytes:
 
 def _chat(request: Request, target: Target) -> dict[str, Any]:
     payload, quirks = request.payload, target.provider.quirks
-    body: dict[str, Any] = {"model": target.model.name, "messages": _messages(payload, quirks)}
+    body: dict[str, Any] = {"model": target.model.name, "messages": _messages(payload, target)}
     body.update(request.options)
     for name, usual in _FIELDS.items():
         if name in body and (theirs := quirks.get(usual[0], usual[1])) != name:
@@ -43,7 +42,7 @@ def _chat(request: Request, target: Target) -> dict[str, Any]:
     if body.pop("logprobs", False) and quirks.get("logprobs", False) and "reasoning" not in target.model.capabilities:
         body["logprobs"] = True
     if payload.tools:
-        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in payload.tools]
+        body["tools"] = [function(tool) for tool in payload.tools]
         if payload.tool_choice in ("auto", "none"):
             body["tool_choice"] = payload.tool_choice
         elif payload.tool_choice == "required":
@@ -51,7 +50,7 @@ def _chat(request: Request, target: Target) -> dict[str, Any]:
         elif payload.tool_choice:
             body["tool_choice"] = {"type": "function", "function": {"name": payload.tool_choice}}
     if payload.schema is not None:
-        body["response_format"] = _response_format(payload.schema, quirks)
+        _structured(body, payload, target)
     return body
 
 
@@ -69,7 +68,7 @@ def _marked(request: Request, target: Target, digests: Collection[bytes]) -> byt
     if not rule.mark:
         return to_json(body)
     messages, payload = body["messages"], request.payload
-    said = len(_in_words(payload, target.provider.quirks))
+    said = len(_in_words(payload, target))
     cuts: dict[int, list[int]] = {}
     for opening in found:
         at = said + opening.messages
@@ -89,44 +88,47 @@ def _marked(request: Request, target: Target, digests: Collection[bytes]) -> byt
 _FIELDS = {"max_tokens": ("token_limit_field", "max_tokens"), "seed": ("seed_field", "seed")}
 
 
-def _function(tool: Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+def _structured(body: dict[str, Any], payload: ChatPayload, target: Target) -> None:
+    schema, quirks = payload.schema, target.provider.quirks
+    assert schema is not None
+    how = asked(schema, target)
+    if how.mode == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    elif how.mode == "json_schema":
+        strict = {"strict": True} if how.strict else {}
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": how.name, "schema": how.form, **strict}}
+    elif how.mode == "tools":
+        body["tools"] = [*body.get("tools", ()), answering(schema, how)]
+        if how.strict:  # calls that come several at once are not held to their schemas
+            body["parallel_tool_calls"] = False
+        if payload.tools or "tool_required" in quirks:
+            body["tool_choice"] = quirks.get("tool_required", "required")
+        else:
+            body["tool_choice"] = {"type": "function", "function": {"name": how.name}}
 
 
-def _response_format(schema: Schema, quirks: Mapping[str, Any]) -> dict[str, Any]:
-    if schema.schema is None or quirks.get("structured") == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": schema.name, "schema": schema.schema, "strict": True}}
-
-
-def _messages(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
-    messages = _in_words(payload, quirks)
+def _messages(payload: ChatPayload, target: Target) -> list[dict[str, Any]]:
+    messages = _in_words(payload, target)
     for message in payload.messages:
         if isinstance(message.content, str):
             messages.append({"role": message.role, "content": message.content})
         elif message.role == "tool":
-            messages += [
-                {"role": "tool", "tool_call_id": result.call.id, "content": result.content}
-                for result in message.content
-                if isinstance(result, ToolResult)
-            ]
+            messages += tool_results(message)
         elif message.role == "assistant":
             messages.append(_assistant(message.content))
         else:
-            messages.append({"role": message.role, "content": [_part(part, quirks) for part in message.content]})
+            messages.append({"role": message.role, "content": [_part(part, target.provider.quirks) for part in message.content]})
     return messages
 
 
-def _in_words(payload: ChatPayload, quirks: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _in_words(payload: ChatPayload, target: Target) -> list[dict[str, Any]]:
     """What has to be said of the answer's form before everything else."""
-    if payload.schema is not None and payload.schema.schema is not None and quirks.get("structured") == "json_object":
-        # The vendor only promises some JSON object: which one is said in words.
-        wanted = orjson.dumps(payload.schema.schema, option=orjson.OPT_SORT_KEYS).decode()
-        return [{"role": "system", "content": f"Answer with a JSON object of this JSON schema and nothing else: {wanted}"}]
-    if payload.schema is not None and payload.schema.schema is None and not _says_json(payload):
-        # OpenAI and Groq refuse the form where no message has the word (platform.openai.com/docs/guides/structured-outputs, 2026-11-21).
-        return [{"role": "system", "content": "Answer with a JSON object and nothing else."}]
-    return []
+    words = "" if payload.schema is None else asked(payload.schema, target).words
+    # OpenAI and Groq refuse the promise of some JSON where no message has the word (platform.openai.com/docs/guides/structured-outputs,
+    # 2026-11-21); who says it already has said enough.
+    if not words or (payload.schema is not None and payload.schema.schema is None and _says_json(payload)):
+        return []
+    return [{"role": "system", "content": words}]
 
 
 def _says_json(payload: ChatPayload) -> bool:
@@ -177,14 +179,17 @@ def _chat_replies(body: Any, requests: Sequence[Request]) -> list[Reply | LLMErr
     if finish == "content_filter":
         return [ContentBlocked("the provider's content filter held the answer back", usage=usage)]
     text = _text_of(message.get("content"))
-    asked = calls(message.get("tool_calls")) if requests[0].payload.tools else ()
-    if not text and not asked:
+    payload = requests[0].payload
+    called = calls(message.get("tool_calls")) if payload.tools or payload.schema is not None else ()
+    if payload.schema is not None:
+        text, called = form_of(payload.schema, text, called, payload.tools)
+    if not text and not called:
         if finish == "length":
             return [Truncated("the token limit was used up before any text came; raise max_tokens", usage=usage)]
         return [BadOutput("the answer is empty", kind="empty", usage=usage)]
     value: Any = whole(text)
-    if requests[0].payload.tools:
-        value = Said(value, asked)
+    if payload.tools:
+        value = Said(value, called)
     elif requests[0].options.get("logprobs"):
         value = Scored(value, _likelihoods(choice.get("logprobs")))
     return [Reply(value=value, usage=usage, model=named(data), finish=finish, request_id=named(data, "id"))]
@@ -226,7 +231,10 @@ def _chat_delta(event: str, data: bytes) -> Delta | None:
         raise ContentBlocked("the model declined to answer", kind="refusal", usage=usage)
     if finish == "content_filter":
         raise ContentBlocked("the provider's content filter held the answer back", usage=usage)
-    return Delta(whole(_text_of(piece.get("content"))), usage, finish if isinstance(finish, str) else None, named(chunk))
+    text = _text_of(piece.get("content"))
+    for call in piece.get("tool_calls") or ():  # only an answer that was asked for as a function's arguments comes so
+        text += (call.get("function") or {}).get("arguments") or ""
+    return Delta(whole(text), usage, finish if isinstance(finish, str) else None, named(chunk))
 
 
 def _usage(reported: Any) -> Usage:
@@ -316,7 +324,9 @@ def adapter() -> Adapter:
     return Adapter(
         name="openai",
         codecs={
-            "chat": Codec("/chat/completions", _chat_body, _chat_replies, streamed=_streamed, delta=_chat_delta, kept=kept, mark=_marked),
+            "chat": Codec(
+                "/chat/completions", _chat_body, _chat_replies, streamed=_streamed, delta=_chat_delta, kept=kept, mark=_marked, modes=modes
+            ),
             "embed": Codec("/embeddings", _embed_body, _embed_replies, _embed_batch),
             "rerank": Codec("/rerank", _rerank_body, _rerank_replies),
             "transcribe": TRANSCRIBE,

@@ -153,7 +153,7 @@ async def send(
 
 
 def ideal(account: Account, tokens: float) -> float:
-    """Seconds until the last of the rows that were served could be there: each admitted as soon as the budgets allow, and answered as it was."""
+    """Seconds until the last row that was served could be there: each admitted as soon as the budgets allow, answered as it was."""
 
     def admitted(row: int) -> float:
         waits = [0.0]

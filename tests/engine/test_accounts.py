@@ -155,11 +155,15 @@ def test_a_file_that_another_process_holds_for_long_ends_the_sharing_and_not_the
     held = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(held, fcntl.LOCK_EX)
     ledger = Ledger(lambda: path, Wall())
+
+    def ask_on() -> None:
+        for _ in range(1000):
+            ledger.take("requests", 1.0, 10.0, 10.0)
+
     try:
         assert ledger.take("requests", 1.0, 10.0, 10.0) == (0.0, Ledger._AGAIN)
         with pytest.raises(OSError, match="held"):
-            for _ in range(1000):
-                ledger.take("requests", 1.0, 10.0, 10.0)
+            ask_on()
     finally:
         os.close(held)
         ledger.close()

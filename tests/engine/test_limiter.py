@@ -200,6 +200,21 @@ def test_limits_are_learned_from_headers_even_on_success() -> None:
     assert limiter.tokens.bucket.level(0.0) == 3028
 
 
+@pytest.mark.parametrize(("left_in", "left_out"), [(39_000, 0), (0, 7_900)], ids=["no output left", "no input left"])
+def test_tokens_in_and_out_are_budgets_of_their_own_and_a_request_waits_for_the_one_that_it_lacks(left_in: int, left_out: int) -> None:
+    clock = ManualClock()
+    limiter = limiter_of(clock)
+    permit = limiter.try_acquire(1100, output=100)
+    assert permit is not None
+    limiter.done(permit, 1100, 100, Limits(input=Allowance(40_000, left_in, 60.0), output=Allowance(8_000, left_out, 60.0)))
+    assert limiter.try_acquire(1100, output=100) is None
+    seconds = 100 / 8_000 * 60 if left_out == 0 else 1000 / 40_000 * 60
+    clock.advance(0.9 * seconds)
+    assert limiter.try_acquire(1100, output=100) is None
+    clock.advance(0.1 * seconds + 0.2)
+    assert limiter.try_acquire(1100, output=100) is not None
+
+
 def test_a_count_that_takes_hours_to_come_back_is_no_pace() -> None:
     limiter = limiter_of(ManualClock())
     permit = limiter.try_acquire()

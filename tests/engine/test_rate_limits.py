@@ -1,7 +1,7 @@
-"""Two thousand rows under a real account's limits, on a hand-turned clock: both shapes of enforcement, with headers and without, told and untold.
+"""Two thousand rows under a real account's limits, on a hand-turned clock: both shapes of enforcement, with headers and without.
 
-3,000 requests and 150,000 tokens a minute, a hundred tokens a row, answers in 0.4 s in the middle. What is asserted is the time beside that of
-a client who knows the account (``accounts.ideal``), and the requests that were refused.
+3,000 requests and 150,000 tokens a minute, a hundred tokens a row, answers in 0.4 s in the middle. What is asserted is the time beside
+that of a client who knows the account (``accounts.ideal``), and the requests that were refused.
 """
 
 from __future__ import annotations

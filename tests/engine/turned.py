@@ -1,4 +1,4 @@
-"""A session that lives by a hand-turned clock, turned only while no request is on its way: waits of hours in milliseconds, at real sockets."""
+"""A session that lives by a hand-turned clock, which stands still while a request is on its way: waits of hours in milliseconds."""
 
 from __future__ import annotations
 

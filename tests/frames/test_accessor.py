@@ -544,6 +544,36 @@ def test_a_cancelled_run_sends_nothing_more_and_keeps_what_is_finished(lab: Loop
     assert lab.requests == sent <= 4
 
 
+@pytest.mark.parametrize("stops", [1, 2], ids=["Stop", "Stop, pressed twice"])
+def test_a_stop_while_the_last_answers_are_on_their_way_to_the_disk_loses_none_of_them(lab: Loopback, stops: int) -> None:
+    disk = threading.Event()
+    lab.hold()
+    run = frame(*range(5)).llm.chat("Say {text}", wait=False, **CHAT)
+    lab.wait_for(5)
+    engine = llmkit.session.default().engine
+    assert engine.writer is not None
+    engine.writer.worker.submit(disk.wait)  # the disk is busy
+    lab.release()
+
+    async def all_answered() -> None:
+        while engine.flights:
+            await asyncio.sleep(0)
+        for _ in range(20):  # and the run has nothing left to do but to wait for the disk
+            await asyncio.sleep(0)
+
+    llmkit.event_loop.call(all_answered)
+    ended = []
+    for _ in range(stops):
+        run.cancel()
+        ended.append(run.wait(0.2))
+    disk.set()
+    assert run.wait(5)
+    assert not any(ended), "a row is not done before it is kept"
+    assert run.result().tolist() == [f"answer to: Say {number}" for number in range(5)]
+    assert run.errors().empty
+    assert llmkit.runs()["done"].tolist() == [5]
+
+
 def test_the_call_after_a_cancelled_run_sends_only_the_rest(lab: Loopback) -> None:
     rows = frame(*range(20))
     rows.llm.chat("Say {text}", limit=10, **CHAT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.loopback import Loopback, LoopbackProcess, Status
+from tests.loopback import GzipBomb, Loopback, LoopbackProcess, Status
 from tests.process.child import Child
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this platform does not tell a process's peak without help")
@@ -65,3 +65,24 @@ def test_rows_that_are_refused_leave_a_reason_behind_and_not_their_prompts(tmp_p
     print(f"\n20,000 refused rows of 2 kB: {grown / 2**20:.0f} MB over the frame")
     assert 20_000 == missing == errors
     assert grown < 150 * 2**20
+
+
+BOMB = """
+import warnings
+warnings.simplefilter("ignore")
+llmkit.chat("Say it", model="lab/m")
+before = peak()
+values = pd.DataFrame({"text": ["a bomb", "fine"]}).llm.chat("Say {text}", model="lab/m", max_attempts=1, show_progress=False)
+say([values.isna().tolist(), llmkit.last().errors()["error"][0], peak() - before])
+"""
+
+
+def test_a_gzip_bomb_of_300_mib_takes_no_100_of_memory(tmp_path: Path) -> None:
+    with Loopback(keep_seen=False) as server, Child(PEAK + BOMB, server.url, tmp_path) as child:
+        server.fault("bomb", GzipBomb(300), times=float("inf"))
+        missing, error, grown = child.hear()
+        child.end()
+    print(f"\n300 MiB in a gzip bomb: {grown / 2**20:.0f} MB more")
+    assert missing == [True, False]
+    assert "64 MiB" in error
+    assert grown < 100 * 2**20

@@ -298,7 +298,7 @@ def test_a_schema_that_cannot_be_closed_is_asked_for_by_a_tool(schema: dict[str,
     body = sent(asking(schema=Schema("answer", schema)))
     assert "output_config" not in body
     assert body["tools"] == [{"name": "answer", "description": "Gives the answer.", "input_schema": {"type": "object", **schema}}]
-    assert body["tool_choice"] == {"type": "tool", "name": "answer"}
+    assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
 
 
 def test_a_definition_that_is_used_twice_is_not_recursion() -> None:
@@ -313,7 +313,7 @@ def test_a_definition_that_is_used_twice_is_not_recursion() -> None:
 def test_a_provider_without_schemas_is_asked_by_a_tool_and_its_input_is_the_answer() -> None:
     request = asking(schema=Schema("person", PERSON))
     body = sent(request, target(structured="tool"))
-    assert body["tool_choice"] == {"type": "tool", "name": "person"}
+    assert body["tool_choice"] == {"type": "tool", "name": "person", "disable_parallel_tool_use": True}
     assert body["tools"][0]["input_schema"] == PERSON
     reply = read(answer(used("person", name="Ada"), stop_reason="tool_use"), request)
     assert isinstance(reply, Reply)

@@ -1,0 +1,204 @@
+"""``run.view()``: what was extracted beside the text it was read from, as a static page.
+
+Nothing in it runs and nothing is fetched, and whatever came out of a cell, an answer or an error is text: a notebook that is sent on shows
+the page as it is. Colours are laid over the reader's own, so that they hold on light and dark; where a notebook strips the style sheet,
+``<mark>`` and ``<table>`` still say what is meant.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from ..errors import BadInput
+from ..run import Run
+from .extraction import Extraction
+from .voting import agreement_of
+
+__all__ = ["View", "view_of"]
+
+#: Okabe and Ito's colours, which colour-blind people can tell apart, as red, green, blue.
+_COLOURS = ("0,114,178", "230,159,0", "0,158,115", "213,94,0", "86,180,233", "204,121,167", "153,153,153")
+
+#: Characters of a cell around its marks, and at its beginning, that are shown; what a value or an error may have.
+_AROUND = 300
+_OPENING = 1200
+_LONGEST = 400
+
+
+class View:
+    """A page of rows; a notebook shows it by itself.
+
+    Attributes
+    ----------
+    html : str
+        The page, whole.
+    """
+
+    def __init__(self, title: str, body: str) -> None:
+        self._title = title
+        self._body = body
+
+    @property
+    def html(self) -> str:
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+            f"<title>{_escaped(self._title)}</title><style>:root{{color-scheme:light dark}}"
+            "body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem;background:Canvas;color:CanvasText}</style></head>"
+            f"<body>{self._repr_html_()}</body></html>\n"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file; its path."""
+        target = Path(path)
+        target.write_text(self.html, encoding="utf-8", errors="replace")
+        return target
+
+    def _repr_html_(self) -> str:
+        # The first two classes keep a notebook from reading dollars in a text as mathematics.
+        return f'<div class="tex2jax_ignore mathjax_ignore llmkit-view"><style>{_STYLE}</style>{self._body}</div>'
+
+    def __repr__(self) -> str:
+        return f"<View: {self._title}; .save(path) writes it as HTML>"
+
+
+def _style() -> str:
+    inside = ".llmkit-view"
+    rules = [
+        f"{inside} table{{border-collapse:collapse;width:100%;table-layout:fixed;border-spacing:0}}",
+        f"{inside} td,{inside} th{{text-align:left;vertical-align:top;padding:.5em .7em;border-top:1px solid rgba(128,128,128,.4);"
+        "background:transparent;color:inherit;white-space:normal;overflow-wrap:anywhere}",
+        f"{inside} th.row{{width:6em;font-weight:normal;opacity:.75}}",
+        f"{inside} td.text{{width:52%}}",
+        f"{inside} .cell{{white-space:pre-wrap;margin:0 0 .6em}}",
+        f"{inside} .name{{opacity:.75;font-size:85%}}",
+        f"{inside} .left{{opacity:.6}}",
+        f"{inside} mark{{color:inherit;background:rgba(128,128,128,.2);border-bottom:2px solid rgb(128,128,128);padding:0 .1em;"
+        "border-radius:.15em}",
+        f"{inside} mark sup{{font-size:70%;opacity:.8;margin-left:.25em;line-height:1}}",
+        f"{inside} dl{{margin:0 0 .6em;display:grid;grid-template-columns:minmax(5em,max-content) 1fr;gap:.15em .8em}}",
+        f"{inside} dt{{font-weight:600;border-left:.3em solid rgb(128,128,128);padding-left:.4em}}",
+        f"{inside} dd{{margin:0}}",
+        f"{inside} .failed{{border-left:.3em solid rgb(213,94,0);padding-left:.5em}}",
+        *(f"{inside} mark.c{number}{{background:rgba({rgb},.22);border-color:rgb({rgb})}}" for number, rgb in enumerate(_COLOURS)),
+        *(f"{inside} dt.c{number}{{border-color:rgb({rgb})}}" for number, rgb in enumerate(_COLOURS)),
+    ]
+    return "".join(rules)
+
+
+_STYLE = _style()
+
+
+def view_of(extraction: Extraction, run: Run[Any], rows: int) -> View:
+    """The first so many rows of a run."""
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
+        raise BadInput(f"rows is a whole number of rows to show, not {rows!r}")
+    answers = extraction.records(run)
+    errors = extraction.errors(run)
+    why = {row: f"{kind}: {error}" for row, kind, error in zip(errors["row"], errors["kind"], errors["error"], strict=True)}
+    unanswered = "nothing to ask" if run.done else "no answer yet"
+    lines = [_row(extraction, row, records, why.get(row), unanswered) for row, records in enumerate(answers[:rows])]
+    title = f"{run.operation} with {' > '.join(run.targets)}: {len(lines):,} of {len(answers):,} rows, {len(errors):,} failed in all"
+    head = '<thead><tr><th class="row">row</th><th>text</th><th>fields</th></tr></thead>'
+    return View(title, f"<p>{_escaped(title)}</p><table>{head}<tbody>{''.join(lines)}</tbody></table>")
+
+
+def _row(extraction: Extraction, row: int, records: Sequence[Mapping[str, Any]] | None, error: str | None, unanswered: str) -> str:
+    labels = extraction.labels
+    texts = "".join(_cell(column, text, _spans(labels, records or (), column)) for column, text in extraction.texts(row))
+    if error is not None:
+        said = f'<div class="failed" dir="auto">{_escaped(_short(error))}</div>'
+    elif records is None:
+        said = f'<span class="left">{unanswered}</span>'
+    else:
+        said = "".join(_fields(labels, record) for record in records) or '<span class="left">no records</span>'
+    label = _escaped(_short(str(extraction.shape.index[row])))
+    return f'<tr><th class="row">{label}</th><td class="text">{texts}</td><td>{said}</td></tr>'
+
+
+def _cell(column: str, text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
+    return f'<div class="cell" dir="auto"><span class="name">{_escaped(column)}</span>\n{_marked(text, spans)}</div>'
+
+
+def _fields(labels: Mapping[str, str], record: Mapping[str, Any]) -> str:
+    lines = []
+    for place, (name, label) in enumerate(labels.items()):
+        notes = []
+        if agreement_of(name) in record:
+            notes.append(f"{100 * record[agreement_of(name)]:.0f} % agree")
+        verdict, reason = record.get(f"{name}_check"), record.get(f"{name}_check_reason")
+        if verdict is not None and isinstance(reason, str):
+            notes.append(f"{verdict}: {_short(reason)}")
+        beside = f' <span class="name">({_escaped("; ".join(notes))})</span>' if notes else ""
+        lines.append(f'<dt class="{_colour(place)}">{_escaped(label)}</dt><dd dir="auto">{_value(record.get(name))}{beside}</dd>')
+    return f"<dl>{''.join(lines)}</dl>"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return '<span class="left">missing</span>'
+    plain = to_jsonable_python(value, fallback=str)
+    return _escaped(_short(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)))
+
+
+def _colour(place: int) -> str:
+    return f"c{place % len(_COLOURS)}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- marking
+
+
+def _spans(labels: Mapping[str, str], records: Sequence[Mapping[str, Any]], column: str) -> list[tuple[int, int, int, str]]:
+    """(start, stop, the field's place, what it is called) of what was read in this column."""
+    found = set()
+    for record in records:
+        for place, (name, label) in enumerate(labels.items()):
+            span = record.get(f"{name}_evidence")
+            if isinstance(span, dict) and span["column"] == column:
+                found.add((span["start"], span["stop"], place, label))
+    return sorted(found)
+
+
+def _marked(text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
+    """The text, escaped, with its spans marked; of a long one the parts around them. Spans may overlap."""
+    edges = sorted({0, len(text), *(edge for start, stop, _, _ in spans for edge in (start, stop))})
+    parts = []
+    for start, stop in pairwise(edges):
+        over = [(place, name) for begin, end, place, name in spans if begin <= start and stop <= end]
+        if not over:
+            parts.append(_between(text, start, stop, bool(spans)))
+            continue
+        ending = [name for _, end, _, name in spans if end == stop]
+        label = f"<sup>{_escaped(', '.join(ending))}</sup>" if ending else ""
+        title = _escaped(", ".join(name for _, name in over))
+        parts.append(f'<mark class="{_colour(over[0][0])}" title="{title}">{_escaped(text[start:stop])}{label}</mark>')
+    return "".join(parts)
+
+
+def _between(text: str, start: int, stop: int, marks: bool) -> str:
+    """Text between marks: of a long one what stands near them, or where there are none its beginning."""
+    # Before the first mark the end of what is there, after the last one its beginning, between two both.
+    before = 0 if start == 0 and marks else _AROUND if marks else _OPENING
+    after = 0 if stop == len(text) else _AROUND
+    if stop - start <= before + after:
+        return _escaped(text[start:stop])
+    left = stop - start - before - after
+    note = f'<span class="left"> […{left:,} characters…] </span>'
+    return f"{_escaped(text[start : start + before])}{note}{_escaped(text[stop - after : stop])}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=True)
