@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import chat, embed, faults, growth, imports, latency, overhead, rate
+from . import chat, embed, extraction, faults, growth, imports, latency, overhead, rate, structured
 from .contestants import Options
 from .measure import verdicts
 from .page import write_tables
@@ -26,8 +26,16 @@ _BY_HAND: dict[str, Callable[[str, bool], tuple[str, dict[str, Any]]]] = {
     "embed": embed.run,
 }
 #: Contests of parts that can be run apart, rivals among them.
-_BY_PARTS = {"rate": rate, "latency": latency, "faults": faults, "overhead": overhead, "growth": growth}
-_WITH_RIVALS = ("rate", "latency", "faults", "overhead")
+_BY_PARTS = {
+    "rate": rate,
+    "latency": latency,
+    "faults": faults,
+    "overhead": overhead,
+    "growth": growth,
+    "extraction": extraction,
+    "structured": structured,
+}
+_WITH_RIVALS = ("rate", "latency", "faults", "overhead", "structured")
 _NAMES = (*_BY_HAND, *_BY_PARTS)
 
 

@@ -28,6 +28,11 @@ def answer(number: int) -> str:
     return f"#{number:07d}: a late and damaged parcel; the customer wants a refund."
 
 
+def fields(number: int) -> dict[str, object]:
+    """The same where five fields are asked for."""
+    return {"summary": answer(number), "product": "cup", "days_late": 9, "damaged": True, "refund": 12.5}
+
+
 def long_text(number: int, characters: int) -> str:
     """A cell of that many characters."""
     return (f"#{number:07d} " + f"{_TICKET} " * (characters // len(_TICKET) + 1))[:characters]

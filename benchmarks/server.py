@@ -32,7 +32,7 @@ from typing import Any
 import orjson
 
 from .account import Conditions, RateLimit, Refusal, tokens_of
-from .rows import MARK, answer, fault, latency
+from .rows import MARK, answer, fault, fields, latency
 
 DIMENSIONS = 1536
 #: Different vectors; text ``#n`` gets number ``n % DIFFERENT``.
@@ -53,8 +53,8 @@ def _canned(body: bytes) -> tuple[bytes, bytes]:
     return before + b"#", after
 
 
-_BEFORE, _AFTER = _canned(
-    orjson.dumps(
+def _completion(said: str) -> bytes:
+    return orjson.dumps(
         {
             "id": "chatcmpl-bench",
             "object": "chat.completion",
@@ -63,7 +63,7 @@ _BEFORE, _AFTER = _canned(
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": answer(0), "refusal": None},
+                    "message": {"role": "assistant", "content": said, "refusal": None},
                     "logprobs": None,
                     "finish_reason": "stop",
                 }
@@ -79,7 +79,11 @@ _BEFORE, _AFTER = _canned(
             "system_fingerprint": None,
         }
     )
-)
+
+
+_BEFORE, _AFTER = _canned(_completion(answer(0)))
+#: Where a schema is asked for: an object of five fields.
+_BEFORE_FIELDS, _AFTER_FIELDS = _canned(_completion(orjson.dumps(fields(0)).decode()))
 
 
 class _Embeddings:
@@ -150,7 +154,8 @@ class _Connection(asyncio.Protocol):
         line = received[: received.find(b"\r\n")]
         if b"/chat/completions" in line:
             mark = received.find(b"#", start, stop)
-            return _BEFORE + (received[mark + 1 : mark + 8] if mark > 0 else b"0000000") + _AFTER
+            before, after = (_BEFORE_FIELDS, _AFTER_FIELDS) if received.find(b'"response_format"', start, stop) > 0 else (_BEFORE, _AFTER)
+            return before + (received[mark + 1 : mark + 8] if mark > 0 else b"0000000") + after
         if b"/embeddings" in line:
             if _Connection.embeddings is None:
                 _Connection.embeddings = _Embeddings()

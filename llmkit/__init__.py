@@ -15,6 +15,9 @@ from .asking import chat, classify, embed, extract, rerank, speak, stream, trans
 from .clients import Embedder, Embeddings, Reranker, Reranking, client, embedder, reranker
 from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
+from .frames.comparing import compare
+from .frames.comparison import Comparison
+from .frames.inferring import infer_schema
 from .frames.spreadsheets import safe_for_spreadsheets
 from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
 from .reports import Report, report, runs, usage
@@ -28,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is drawn
     *errors.__all__,
+    "Comparison",
     "Connection",
     "Embedder",
     "Embeddings",
@@ -47,12 +51,14 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "chat",
     "classify",
     "client",
+    "compare",
     "connect",
     "detect_local",
     "embed",
     "embedder",
     "extract",
     "find",
+    "infer_schema",
     "last",
     "limit",
     "models",

@@ -117,8 +117,8 @@ class Codec:
         ``mark(request, target, digests) -> bytes``: what ``encode`` gives for the one request, with the prefixes of these digests marked
         for that cache. Another way to send the same question, so it has no part in the key of a stored answer.
     modes : callable or None
-        ``modes(schema, target) -> (modes, note)``: how an answer of this form can be asked for there, the way it is asked for first, and
-        why that is not the usual one (``""``: it is). Raises ``Unsupported`` for a mode that the caller chose and that cannot be.
+        ``modes(request, target) -> (modes, note)``: how an answer of the request's form can be asked for there, the way it is asked for
+        first, and why that is not the usual one (``""``: it is). Raises ``Unsupported`` for a mode that the caller chose and that cannot be.
     """
 
     path: str
@@ -131,7 +131,7 @@ class Codec:
     delta: Callable[[str, bytes], Delta | None] | None = None
     kept: Callable[[Request, Target], Kept | None] | None = None
     mark: Callable[[Request, Target, Collection[bytes]], bytes] | None = None
-    modes: Callable[[Any, Target], tuple[Sequence[str], str]] | None = None
+    modes: Callable[[Request, Target], tuple[Sequence[str], str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,9 +312,9 @@ max_reask, seed, examples, long_text, overlap, window_tokens, prompt_cache, cach
     return (_AsInstance if one else FrameAccessor)(_frame(text=cells)).extract(
         schema, on="text", prompt=prompt, instructions=instructions, model=model, fallback=fallback, context_fallback=context_fallback,
         content_fallback=content_fallback, mode=mode, system=system, temperature=temperature, max_tokens=max_tokens,
-        more_tokens=more_tokens, max_reask=max_reask, seed=seed, examples=examples, long_text=long_text, overlap=overlap, window_tokens=window_tokens,
-        prompt_cache=prompt_cache, cache=cache, on_error="raise", max_cost=max_cost, show_progress=False, timeout=timeout,
-        max_attempts=max_attempts, max_concurrency=max_concurrency,
+        more_tokens=more_tokens, max_reask=max_reask, seed=seed, examples=examples, long_text=long_text, overlap=overlap,
+        window_tokens=window_tokens, prompt_cache=prompt_cache, cache=cache, on_error="raise", max_cost=max_cost, show_progress=False,
+        timeout=timeout, max_attempts=max_attempts, max_concurrency=max_concurrency,
     )  # fmt: skip
 
 

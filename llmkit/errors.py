@@ -81,6 +81,8 @@ class LLMError(Exception):
         The request had left and no answer can be read: it may have been billed all the same.
     limits : Limits or None
         What the headers of the refusal said of the account.
+    of_form : bool
+        What is refused may be the way that a structured answer was asked for, and not what was asked.
     """
 
     #: The default of ``kind``; each class names its own.
@@ -110,6 +112,7 @@ class LLMError(Exception):
         self.again = True
         self.lost = False
         self.limits: Any = None
+        self.of_form = False
 
     def __str__(self) -> str:
         who = "/".join(part for part in (self.provider, self.model) if part)

@@ -47,6 +47,9 @@ class Run(Generic[T]):
         What became of each task so far.
     """
 
+    #: Between the names of its models: each serves what the one before could not.
+    _between = " > "
+
     def __init__(
         self,
         *,
@@ -158,7 +161,14 @@ class Run(Generic[T]):
             error = self.outcomes.errors[first]
             error.add_note(self._kept())
             raise error
-        if stopped is None and self.outcomes.errors and not self.outcomes.done:
+        self._tell()
+        if isinstance(stopped, BudgetReached):
+            warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
+        return self._shape.result(self)
+
+    def _tell(self) -> None:
+        """Warn of what the caller should know of a run that ended."""
+        if self.stopped is None and self.outcomes.errors and not self.outcomes.done:
             kinds = Counter(error.kind for error in self.outcomes.errors.values())
             example = self.outcomes.errors[min(self.outcomes.errors)]
             warnings.warn(
@@ -169,14 +179,11 @@ class Run(Generic[T]):
         notes, self.outcomes.notes = self.outcomes.notes, []
         for note in notes:
             warnings.warn(f"llmkit: {note}", stacklevel=to_the_caller())
-        if isinstance(stopped, BudgetReached):
-            warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
         if self.owed:
             warnings.warn(
                 f"{self.owed} answers are in memory only: another process holds the cache file. They are written as soon as it lets go.",
                 stacklevel=to_the_caller(),
             )
-        return self._shape.result(self)
 
     def _kept(self) -> str:
         rows = self.outcomes.rows
@@ -279,7 +286,7 @@ class Run(Generic[T]):
         return self._shape.history(self)
 
     def view(self, rows: int = 50) -> Any:
-        """What was extracted beside the text it was read from, row by row, as a static page: a notebook shows it, ``.save(path)`` writes it.
+        """What was extracted beside the text it was read from, as a static page: a notebook shows it, ``.save(path)`` writes it.
 
         With ``evidence=True`` the places that values were read from are marked in the text. Rows that failed say why.
         """
@@ -312,17 +319,21 @@ class Run(Generic[T]):
     def __repr__(self) -> str:
         outcomes = self.outcomes
         state = "running" if not self.done else "stopped" if self.stopped else "done"
+        models = self._between.join(self.targets)
         return (
-            f"<Run {self.id} {self.operation} {' > '.join(self.targets)}: {state}, {outcomes.rows_done:,} of {outcomes.rows:,} rows, "
+            f"<Run {self.id} {self.operation} {models}: {state}, {outcomes.rows_done:,} of {outcomes.rows:,} rows, "
             f"{outcomes.rows_failed:,} errors, {outcomes.rows_stored:,} stored>"
         )
+
+    def _title(self) -> str:
+        return f"{self.operation} {self.targets[0]}{self._note}"
 
     def summary(self) -> str:
         """One line: what was asked of whom, how it went, what it cost."""
         p = self.progress()
         cost = "cost unknown" if p.cost is None else f"${p.cost:,.4f}"
         rate = p.done / p.seconds if p.seconds > 0 else 0.0
-        said = f"{self.operation} with {' > '.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
+        said = f"{self.operation} with {self._between.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
         parts = [said, f"{p.errors:,} errors", f"{p.stored:,} stored", f"{p.tokens:,} tokens", cost, f"{rate:,.0f} rows/s"]
         return ", ".join(parts)
 
@@ -346,7 +357,7 @@ class _Bar:
 
         self._run = run
         self._shown = 0
-        self._bar = tqdm(total=run.rows, desc=f"{run.operation} {run.targets[0]}{run._note}", unit="row", mininterval=0.1)
+        self._bar = tqdm(total=run.rows, desc=run._title(), unit="row", mininterval=0.1)
 
     def draw(self) -> None:
         p = self._run.progress()

@@ -6,6 +6,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +20,8 @@ from .engine.limiter import Limiter
 from .engine.store import Store
 from .engine.streaming import Told, Wish
 from .engine.writer import Writer
-from .errors import ConfigError, ModelGone, Unsupported
+from .errors import BadInput, ConfigError, ModelGone, Unsupported
+from .operations.chat import ChatPayload, Schema
 from .outcomes import Outcomes
 from .picking import Picker, adapter_for
 from .run import Run, Shape
@@ -26,12 +29,16 @@ from .settings import Settings
 from .streams import Stream
 from .types import Estimate, Operation, Policy, Provider, Request, Task
 
-__all__ = ["Session", "default"]
+__all__ = ["Session", "default", "part_of_another"]
 
 T = TypeVar("T")
 
 #: Options that help where they are understood and are no loss elsewhere.
 _HINTS = ("input_type", "logprobs")
+
+
+#: Whether runs that are begun here are parts of one that the user knows: ``last()`` is that one.
+part_of_another: ContextVar[bool] = ContextVar("part_of_another", default=False)
 
 
 class Session:
@@ -196,6 +203,28 @@ class Session:
             if unknown:
                 raise Unsupported(f"{target.name} has no {unknown[0]}; leave it out, or choose another model")
 
+    @staticmethod
+    def check_form(route: Sequence[Target], schema: Schema | None) -> str:
+        """Refuse a form that a model of the route cannot be asked for, before anything is sent; why one is not asked in its usual way."""
+        if schema is None:
+            return ""
+        request, notes = Request("chat", ChatPayload((), schema=schema)), []
+        for target in route:
+            if target.codec.modes is None:
+                continue
+            if schema.vendor and schema.vendor not in (target.provider.name, target.provider.protocol):
+                usual = Request("chat", ChatPayload((), schema=replace(schema, mode="", vendor="")))
+                others = target.codec.modes(usual, target)[0]
+                fits = schema.mode if schema.mode in others else others[0]
+                name = f"{schema.vendor}_{'json' if schema.mode == 'words' else schema.mode}"
+                raise BadInput(
+                    f"mode={name!r} is {schema.vendor}'s, and {target.name} has none of that name; mode={fits!r} is what fits there"
+                )
+            _, note = target.codec.modes(request, target)
+            if note:
+                notes.append(note)
+        return "; ".join(notes)
+
     def plan(
         self,
         operation: Operation,
@@ -229,7 +258,8 @@ class Session:
             show_progress=show_progress,
             note=note,
         )
-        self.last_run = run
+        if not part_of_another.get():
+            self.last_run = run
         run.begin(partial(self._carry_out, plan, run))
         return run
 
@@ -256,6 +286,7 @@ class Session:
         if silent:
             raise Unsupported(f"{silent[0]} does not answer in pieces")
         self.check_options(route, request.options)
+        self.check_form(route, request.payload.schema)
         told = Told()
         wish = Wish(_new_id(), operation, tuple(route), request, policy, idle)
         return Stream(lambda: streaming.stream(self.engine, wish, told), told)

@@ -274,8 +274,9 @@ class Operation:
         ``read(request, reply) -> Reply, LLMError or Request``: what the reply amounts to. An error fails the row; a request is sent next,
         in the same row, and its reply is read in turn. What the rounds cost adds up.
     lesser : callable, optional
-        ``lesser(request, provider, mode, error) -> str``: another mode to ask for the same in, after a model refused (``error``) or did not
-        heed (``None``) the one it was asked in (``""`` is its usual one); ``""`` where there is none, or the refusal has another cause.
+        ``lesser(request, modes, mode, error) -> str``: another of the modes of a model (``Codec.modes``) to ask for the same in, after it
+        refused (``error``) or did not heed (``None``) the one it was asked in (``""`` is the first); ``""`` where there is none, or the
+        refusal has another cause.
     recast : callable, optional
         ``recast(request, mode) -> Request``: the same in this mode. Another way to send the same question, so it has no part in the key.
     blocking : bool
@@ -305,7 +306,7 @@ class Operation:
     wire: str = ""
     mark: str = ""
     read: Callable[[Request, Reply], Reply | LLMError | Request] | None = None
-    lesser: Callable[[Request, Provider, str, LLMError | None], str] | None = None
+    lesser: Callable[[Request, Sequence[str], str, LLMError | None], str] | None = None
     recast: Callable[[Request, str], Request] | None = None
     blocking: bool = False
     hold: Callable[[Any, bytes], Any] | None = None

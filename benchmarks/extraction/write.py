@@ -1,7 +1,7 @@
 """``python -m benchmarks.extraction.write`` writes the gold set anew: texts with known answers, and how a model damages each of them.
 
-A damage is written from what models are on record to answer (the kinds of instructor's, langchain's, pydantic-ai's, mem0's and json_repair's
-issues), not from what llmkit can read. Each says what may be expected of any reader, by these rules:
+A damage is written from what models are on record to answer (the kinds of the issues of instructor, langchain, pydantic-ai, mem0 and
+json_repair), not from what llmkit can read. Each says what may be expected of any reader, by these rules:
 
 ``directly``  a person who knows the schema reads the true answer and no other;
 ``reask``     it can be read in several ways, contradicts the schema, or lacks something; asked again the model answers well;
@@ -26,7 +26,14 @@ Said = tuple[str, str]
 
 _NAMES = ["Ana Sousa", "Jürgen Weiß", "Siobhan O'Neill", "山田 花子", "Łukasz Nowak", "Maria Dell'Acqua", "Олена Коваль", "Amina El-Sayed"]
 _PRODUCTS = ["kettle K-200", 'the 24" monitor', "Kaffeemühle Mia", "tienda Sol & Luna", "炊飯器 RZ-5", "bottes d'hiver", "Wi-Fi plug"]
-_PROS = [["heats fast", "quiet"], ["sharp picture", "light"], ["leise", "sieht gut aus"], ["fácil de montar"], ["chaudes", "l'eau n'entre pas"], []]
+_PROS = [
+    ["heats fast", "quiet"],
+    ["sharp picture", "light"],
+    ["leise", "sieht gut aus"],
+    ["fácil de montar"],
+    ["chaudes", "l'eau n'entre pas"],
+    [],
+]
 
 
 def _reviews(draw: random.Random, place: int) -> tuple[str, Truth]:
@@ -52,8 +59,10 @@ def _invoices(draw: random.Random, place: int) -> tuple[str, Truth]:
     number, total = f"RE-{draw.randint(1000, 9999)}/{draw.randint(1, 12)}", round(draw.uniform(40, 9000), 2)
     due = f"2026-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d}"
     order = draw.choice([None, f"PO-{draw.randint(100, 999)}"])
-    text = f"Rechnung {number} von {vendor}: {total} {currency}, zahlbar bis {due}." if place % 2 else (
-        f"{vendor} bills us {currency} {total} (invoice {number}), payable by {due}."
+    text = (
+        f"Rechnung {number} von {vendor}: {total} {currency}, zahlbar bis {due}."
+        if place % 2
+        else (f"{vendor} bills us {currency} {total} (invoice {number}), payable by {due}.")
     )
     truth = {"number": number, "vendor": vendor, "total": total, "currency": currency, "due": due, "purchase_order": order}
     return text + (f" Your order {order}." if order else ""), truth
@@ -108,7 +117,7 @@ def _formulas(draw: random.Random, place: int) -> tuple[str, Truth]:
 
 def _tickets(draw: random.Random, place: int) -> tuple[str, Truth]:
     customer, level = _NAMES[place % 8], draw.choice(["low", "normal", "urgent"])
-    subject = draw.choice(["login fails", "Rechnung doppelt", "no puedo pagar", "wrong size"])
+    subject = draw.choice(["```pip install``` fails", "Rechnung doppelt", "no puedo pagar", "wrong size"]) + "\nsince Monday"
     return f"{customer} writes: {subject}. Priority {level}.", {"customer": customer, "subject": subject, "level": level}
 
 
@@ -189,7 +198,10 @@ def _other(answer: Any) -> Any:
         return [_other(one) for one in answer]
     if isinstance(answer, dict):
         free = ("name", "product", "number", "address", "title", "subject", "patient")
-        return {key: f"{value} B" if key in free else _other(value) if isinstance(value, dict | list) else value for key, value in answer.items()}
+        return {
+            key: f"{value} B" if key in free else _other(value) if isinstance(value, dict | list) else value
+            for key, value in answer.items()
+        }
     return answer
 
 
@@ -197,10 +209,10 @@ def _with(answer: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**answer, **changes}
 
 
-def _last_text(answer: dict[str, Any], write: Callable[[str], str], raw: str = "") -> str:
-    """The JSON with its first text changed."""
-    key, value = next((key, value) for key, value in answer.items() if isinstance(value, str))
-    return _json(answer).replace(_json(value), write(value), 1) if key else raw
+def _first_text(answer: dict[str, Any], write: Callable[[str], str]) -> str:
+    """The JSON with its first text written in another way."""
+    value = next(value for value in answer.values() if isinstance(value, str))
+    return _json(answer).replace(_json(value), write(value), 1)
 
 
 def _python(answer: dict[str, Any]) -> str:
@@ -289,24 +301,44 @@ DAMAGES: list[Damage] = [
     ("fence, carriage returns", "directly", _PLAIN[3:], _one(lambda a: _FENCED.format(_json(a, indent=2)).replace("\n", "\r\n"))),
     ("fence in a text of the answer", "directly", ["ticket"], _one(lambda a: f"Here:\n{_json(a)}\nRun ```json\nit\n``` again.")),
     ("prose before", "directly", ["review", "contacts", "tags", "flat"], _one(lambda a: _HARD + _json(a))),
-    ("prose after", "directly", ["invoice", "contacts", "part", "job"], _one(lambda a: _json(a) + "\n\nLet me know if you need {more} [1].")),
-    ("prose with braces around", "directly", ["recipe", "appointment"], _one(lambda a: f"As {{asked}} in [2], the {{fields}}:\n{_json(a)}\nDone :}}")),
+    (
+        "prose after",
+        "directly",
+        ["invoice", "contacts", "part", "job"],
+        _one(lambda a: _json(a) + "\n\nLet me know if you need {more} [1]."),
+    ),
+    (
+        "prose with braces around",
+        "directly",
+        ["recipe", "appointment"],
+        _one(lambda a: f"As {{asked}} in [2], the {{fields}}:\n{_json(a)}\nDone :}}"),
+    ),
     ("the word json before", "directly", ["review", "flat"], _one(lambda a: "json\n" + _json(a))),
     ("byte order mark", "directly", ["invoice", "review"], _one(lambda a: "\ufeff" + _json(a))),
     ("token of the template after", "directly", ["job", "recipe"], _one(lambda a: _json(a) + "<|im_end|>")),
     ("tags around", "directly", ["review", "ticket"], _one(lambda a: f"<answer>\n{_json(a)}\n</answer>")),
-    ("thought before", "directly", ["review", "appointment", "topic", "part"], _one(lambda a: f"<think>\nThe text says... \n</think>\n\n{_json(a)}")),
+    (
+        "thought before",
+        "directly",
+        ["review", "appointment", "topic", "part"],
+        _one(lambda a: f"<think>\nThe text says... \n</think>\n\n{_json(a)}"),
+    ),
     ("draft in a thought", "directly", ["review", "recipe", "flat"], _one(lambda a: f"<think>{_json(_other(a))} no...</think>{_json(a)}")),
-    ("thought whose beginning is the template's", "directly", ["invoice", "job"], _one(lambda a: f"Maybe {_json(_other(a))}?\n</think>\n{_json(a)}")),
+    (
+        "thought whose beginning is the template's",
+        "directly",
+        ["invoice", "job"],
+        _one(lambda a: f"Maybe {_json(_other(a))}?\n</think>\n{_json(a)}"),
+    ),
     ("trailing commas", "directly", ["review", "invoice", "job", "recipe", "flat"], _one(_trailing)),
     ("Python literal", "directly", ["review", "invoice", "appointment", "job", "flat"], _one(_python)),
     ("Python literal in a fence", "directly", ["recipe", "part"], _one(lambda a: f"```python\n{_python(a)}\n```")),
     ("comments", "directly", ["review", "appointment", "flat"], _one(_commented)),
     ("typographic quotation marks", "directly", ["ticket", "job", "flat"], _one(_curly)),
     ("keys without quotation marks", "directly", ["review", "invoice", "job"], _one(_bare_keys)),
-    ("line break in a text", "directly", ["ticket"], lambda a: [(_last_text(a, lambda v: _json(v)).replace(": ", ":\n\t"), "stop")]),
+    ("line break in a text", "directly", ["ticket"], _one(lambda a: _json(a).replace("\\n", "\n"))),
     ("full-width punctuation", "directly", ["ticket", "review"], _one(lambda a: _json(a).replace('": ', '"：').replace(', "', '， "'))),
-    ("escaped apostrophe", "directly", ["formula"], lambda a: [(_json(a).replace("'", "\\'"), "stop")]),
+    ("escaped apostrophe", "directly", ["flat", "appointment", "formula"], _one(lambda a: _json(a).replace("'", "\\'"))),
     ("last brace missing", "directly", ["review", "job", "ticket", "recipe"], _one(lambda a: _json(a)[:-1])),
     ("last brace missing in a fence", "directly", ["review", "ticket"], _one(lambda a: _FENCED.format(_json(a)[:-1]))),
     ("a brace too many", "directly", ["review", "invoice", "part"], _one(lambda a: _json(a) + "}")),
@@ -317,10 +349,20 @@ DAMAGES: list[Damage] = [
     ("list as text", "directly", ["review", "recipe", "part"], _one(_lists_as_text)),
     ("under the schema's name", "directly", ["review", "invoice", "part", "contacts"], _one(lambda a: _json({"Answer": a}))),
     ("under a key as text", "directly", ["review", "recipe"], _one(lambda a: _json({"response": _json(a)}))),
-    ("call written out", "directly", ["review", "ticket", "flat"], _one(lambda a: f"<tool_call>\n{_json({'name': 'Answer', 'arguments': a})}\n</tool_call>")),
+    (
+        "call written out",
+        "directly",
+        ["review", "ticket", "flat"],
+        _one(lambda a: f"<tool_call>\n{_json({'name': 'Answer', 'arguments': a})}\n</tool_call>"),
+    ),
     ("list of the one", "directly", ["review", "invoice", "job"], _one(lambda a: _json([a]))),
     ("encoded twice", "directly", ["review", "contacts"], _one(lambda a: _json(_json(a)))),
-    ("said twice", "directly", ["review", "invoice", "tags"], _one(lambda a: f"{_json(a)}\n\nIn a fence:\n{_FENCED.format(_json(a, indent=2))}")),
+    (
+        "said twice",
+        "directly",
+        ["review", "invoice", "tags"],
+        _one(lambda a: f"{_json(a)}\n\nIn a fence:\n{_FENCED.format(_json(a, indent=2))}"),
+    ),
     ("key twice, same value", "directly", ["flat", "ticket"], _one(lambda a: "{" + _json(a)[1:-1] + ", " + _json(a)[1:])),
     ("key too many", "directly", ["flat", "ticket", "review"], _one(lambda a: _json(_with(a, confidence=0.9)))),
     ("schema before the answer", "directly", ["review", "invoice"], _one(lambda a: f"Schema:\n{_json(_SCHEMA)}\nAnswer:\n{_json(a)}")),
@@ -335,8 +377,18 @@ DAMAGES: list[Damage] = [
     ("empty", "reask", ["review", "tags"], _one(lambda a: "\n")),
     ("empty object", "reask", ["review", "invoice"], _one(lambda a: "{}")),
     ("empty list", "reask", ["job"], _one(lambda a: "[]")),
-    ("two objects", "reask", ["review", "invoice", "recipe", "flat", "contacts"], _one(lambda a: f"{_json(_other(a))}\n{_json(a)}" if "items" not in a else f"{_json(a)}\n{_json({'items': a['items'][:1]})}")),
-    ("draft in prose, answer in a fence", "reask", ["review", "ticket", "job"], _one(lambda a: f"First {_json(_other(a))}, then:\n{_FENCED.format(_json(a))}")),
+    (
+        "two objects",
+        "reask",
+        ["review", "invoice", "recipe", "flat", "contacts"],
+        _one(lambda a: f"{_json(_other(a))}\n{_json(a)}" if "items" not in a else f"{_json(a)}\n{_json({'items': a['items'][:1]})}"),
+    ),
+    (
+        "draft in prose, answer in a fence",
+        "reask",
+        ["review", "ticket", "job"],
+        _one(lambda a: f"First {_json(_other(a))}, then:\n{_FENCED.format(_json(a))}"),
+    ),
     ("list of two", "reask", ["review", "appointment"], _one(lambda a: _json([a, _other(a)]))),
     ("key twice, other value", "reask", ["review", "flat", "ticket"], _one(lambda a: "{" + _json(_other(a))[1:-1] + ", " + _json(a)[1:])),
     ("values swapped", "reask", ["review", "invoice", "appointment", "recipe", "flat"], _one(_swapped)),
@@ -357,29 +409,69 @@ DAMAGES: list[Damage] = [
     ("text for a list", "reask", ["review", "job"], _one(_of(list, lambda v: "heats fast, quiet"))),
     ("list for a text", "reask", ["review", "ticket"], _one(_of(str, lambda v: [v]))),
     ("object for a text", "reask", ["flat", "ticket"], _one(_of(str, lambda v: {"value": v}))),
-    ("year for a date", "reask", ["invoice", "appointment"], lambda a: [(_json(_with(a, **{"due" if "due" in a else "start": 2026})), "stop")]),
+    (
+        "year for a date",
+        "reask",
+        ["invoice", "appointment"],
+        lambda a: [(_json(_with(a, **{"due" if "due" in a else "start": 2026})), "stop")],
+    ),
     ("year for a time, as text", "reask", ["appointment"], lambda a: [(_json(_with(a, start="2026")), "stop")]),
     ("seconds for a time", "reask", ["appointment"], lambda a: [(_json(_with(a, start=1767225600)), "stop")]),
     ("date as it is written here", "reask", ["invoice"], lambda a: [(_json(_with(a, due="03.04.2026")), "stop")]),
-    ("word of no list", "reask", ["review", "appointment"], lambda a: [(_json(_with(a, **{"sentiment" if "sentiment" in a else "department": "very good"})), "stop")]),
+    (
+        "word of no list",
+        "reask",
+        ["review", "appointment"],
+        lambda a: [(_json(_with(a, **{"sentiment" if "sentiment" in a else "department": "very good"})), "stop")],
+    ),
     ("word of the list, otherwise written", "reask", ["review"], lambda a: [(_json(_with(a, sentiment=a["sentiment"].title())), "stop")]),
     ("out of range", "reask", ["review"], lambda a: [(_json(_with(a, rating=9)), "stop")]),
     ("against a rule over fields", "reask", ["job"], lambda a: [(_json(_with(a, salary_from=90000, salary_to=20000)), "stop")]),
     ("field missing", "reask", ["review", "invoice", "ticket", "part"], _one(lambda a: _json(dict(list(a.items())[1:])))),
-    ("optional field misspelt", "reask", ["invoice"], lambda a: [(_json({("purchaseOrder" if key == "purchase_order" else key): "PO-1" if key == "purchase_order" else value for key, value in a.items()}), "stop")]),
-    ("optional field misspelt in a list", "reask", ["contacts"], lambda a: [(_json({"items": [{"name": one["name"], "e_mail": one["email"]} for one in a["items"]]}), "stop")]),
+    (
+        "optional field misspelt",
+        "reask",
+        ["invoice"],
+        lambda a: [
+            (
+                _json(
+                    {
+                        ("purchaseOrder" if key == "purchase_order" else key): "PO-1" if key == "purchase_order" else value
+                        for key, value in a.items()
+                    }
+                ),
+                "stop",
+            )
+        ],
+    ),
+    (
+        "optional field misspelt in a list",
+        "reask",
+        ["contacts"],
+        lambda a: [(_json({"items": [{"name": one["name"], "e_mail": one["email"]} for one in a["items"]]}), "stop")],
+    ),
     ("keys otherwise written", "reask", ["review", "flat"], _one(lambda a: _json({key.title(): value for key, value in a.items()}))),
-    ("keys translated", "reask", ["review"], lambda a: [(_json(dict(zip(["Produkt", "Bewertung", "Vorteile", "empfohlen", "Stimmung"], a.values(), strict=True))), "stop")]),
-    ("quotation marks in a text", "reask", ["ticket", "review"], lambda a: [(_last_text(a, lambda v: f'"{v} or "so""'), "stop")]),
+    (
+        "keys translated",
+        "reask",
+        ["review"],
+        lambda a: [(_json(dict(zip(["Produkt", "Bewertung", "Vorteile", "empfohlen", "Stimmung"], a.values(), strict=True))), "stop")],
+    ),
+    ("quotation marks in a text", "reask", ["ticket", "review"], lambda a: [(_first_text(a, lambda v: f'"{v} or "so""'), "stop")]),
     ("comma missing", "reask", ["review", "invoice", "flat"], _one(lambda a: _json(a).replace(', "', ' "', 1))),
     ("colon missing", "reask", ["ticket"], _one(lambda a: _json(a).replace('": ', '" ', 1))),
     ("dots for the rest", "reask", ["review", "recipe"], _one(lambda a: _json(dict(list(a.items())[:1]))[:-1] + ", ...}")),
     ("half in the middle", "reask", ["review", "recipe", "invoice", "contacts"], _one(_cut(0.6))),
     ("last brace missing after a number", "reask", ["formula"], lambda a: [("{" + f'"name": {_json(a["name"])}, "latex": 12', "stop")]),
-    ("last brace and a field missing", "reask", ["invoice"], lambda a: [(_json({key: value for key, value in a.items() if key != "purchase_order"})[:-1], "stop")]),
+    (
+        "last brace and a field missing",
+        "reask",
+        ["invoice"],
+        lambda a: [(_json({key: value for key, value in a.items() if key != "purchase_order"})[:-1], "stop")],
+    ),
     ("two braces missing", "reask", ["recipe", "part"], _one(lambda a: _json(a)[:-3])),
     ("broken outside, whole inside", "reask", ["part"], _one(lambda a: _json(a)[:-1] + ', "note": oops}')),
-    ("backslashes once", "reask", ["formula"], _one(lambda a: _json(a).replace("\\\\", "\\"))),
+    ("backslashes once", "reask", ["formula"] * 4, _one(lambda a: _json(a).replace("\\\\", "\\"))),
     ("schema for an answer", "reask", ["review", "ticket"], _one(lambda a: _json(_SCHEMA))),
     ("answer within the schema's words", "reask", ["review", "flat"], _one(lambda a: _json({"type": "object", "properties": a}))),
     ("answer only in a thought", "reask", ["review", "flat"], _one(lambda a: f"<think>{_json(a)}</think>")),
@@ -391,22 +483,49 @@ DAMAGES: list[Damage] = [
     # cut at the token limit
     ("cut", "more", ["review", "invoice", "recipe", "contacts", "job", "tags"], lambda a: [(_cut(0.55)(a), "length")]),
     ("cut before the last brace", "more", ["review", "ticket"], lambda a: [(_json(a)[:-1], "length")]),
-    ("cut in a number", "more", ["flat"], lambda a: [(_json({key: a[key] for key in ("address", "pets", "rooms", "square_metres", "rent")})[:-3], "length")]),
+    (
+        "cut in a number",
+        "more",
+        ["flat"],
+        lambda a: [(_json({key: a[key] for key in ("address", "pets", "rooms", "square_metres", "rent")})[:-3], "length")],
+    ),
     ("cut, whole inside", "more", ["part"], lambda a: [(_json(a)[:-1], "length")]),
     ("cut in the second object", "more", ["review"], lambda a: [(f"{_json(_other(a))}\n{_json(a)[:-9]}", "length")]),
     ("cut in a thought", "more", ["review", "job"], lambda a: [(f"<think>\nPerhaps {_json(_other(a))} but", "length")]),
     # never
-    ("cut twice", "never:Truncated", ["review", "recipe", "part", "contacts"], lambda a: [(_cut(0.5)(a), "length"), (_cut(0.7)(a), "length")]),
+    (
+        "cut twice",
+        "never:Truncated",
+        ["review", "recipe", "part", "contacts"],
+        lambda a: [(_cut(0.5)(a), "length"), (_cut(0.7)(a), "length")],
+    ),
     ("cut twice before the last brace", "never:Truncated", ["review", "ticket"], lambda a: [(_json(a)[:-1], "length")] * 2),
     ("prose twice", "never:BadOutput", ["review", "invoice", "topic"], lambda a: [("The text is about something else.", "stop")] * 2),
     ("empty twice", "never:BadOutput", ["review", "tags"], lambda a: [(" ", "stop")] * 2),
     ("two objects twice", "never:BadOutput", ["review", "flat"], lambda a: [(f"{_json(_other(a))}\n{_json(a)}", "stop")] * 2),
-    ("swapped, then missing", "never:BadOutput", ["review", "invoice"], _twice(lambda a: (_swapped(a), "stop"), lambda a: (_json(dict(list(a.items())[1:])), "stop"))),
-    ("broken, then key twice", "never:BadOutput", ["flat", "ticket"], _twice(lambda a: (_json(a).replace(', "', ' "', 1), "stop"), lambda a: ("{" + _json(_other(a))[1:-1] + ", " + _json(a)[1:], "stop"))),
+    (
+        "swapped, then missing",
+        "never:BadOutput",
+        ["review", "invoice"],
+        _twice(lambda a: (_swapped(a), "stop"), lambda a: (_json(dict(list(a.items())[1:])), "stop")),
+    ),
+    (
+        "broken, then key twice",
+        "never:BadOutput",
+        ["flat", "ticket"],
+        _twice(
+            lambda a: (_json(a).replace(', "', ' "', 1), "stop"), lambda a: ("{" + _json(_other(a))[1:-1] + ", " + _json(a)[1:], "stop")
+        ),
+    ),
     ("word of no list twice", "never:BadOutput", ["review"], lambda a: [(_json(_with(a, sentiment="great")), "stop")] * 2),
     ("true for a number twice", "never:BadOutput", ["review", "recipe"], lambda a: [(_of(int, lambda v: True)(a), "stop")] * 2),
     ("seconds for a time twice", "never:BadOutput", ["appointment"], lambda a: [(_json(_with(a, start=1767225600)), "stop")] * 2),
-    ("invalid, then cut", "never:Truncated", ["review"], lambda a: [(_json({}), "stop"), (_cut(0.5)(a), "length"), (_cut(0.5)(a), "length")]),
+    (
+        "invalid, then cut",
+        "never:Truncated",
+        ["review"],
+        lambda a: [(_json({}), "stop"), (_cut(0.5)(a), "length"), (_cut(0.5)(a), "length")],
+    ),
     ("a rule that raises", "never:BadOutput", ["ticket"], lambda a: [(_json(_with(a, level="catastrophic")), "stop")] * 2),
     ("refusal", "never:ContentBlocked", ["review", "invoice", "contacts", "topic"], lambda a: [(_REFUSES, "refusal")] * 2),
     ("filter", "never:ContentBlocked", ["review", "job"], lambda a: [("", "filter")] * 2),
@@ -421,16 +540,27 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
     for damage, expected, schemas, write in DAMAGES:
         for schema in schemas:
             number += 1
-            text, truth = TEXTS[schema](random.Random(f"{schema} {number}"), places[schema])
-            places[schema] += 1
-            answer = {_INNER[schema]: truth} if schema in _INNER else truth
+            while True:
+                text, truth = TEXTS[schema](random.Random(f"{schema} {places[schema]}"), places[schema])
+                places[schema] += 1
+                answer = {_INNER[schema]: truth} if schema in _INNER else truth
+                said = [{"text": words, "finish": finish} for words, finish in write(answer)]
+                if damage == "clean" or said[0] != {"text": _json(answer), "finish": "stop"}:
+                    break  # else it does nothing to this text
             expects, _, error = expected.partition(":")
-            said = [{"text": text, "finish": finish} for text, finish in write(answer)]
             if expects != "never":
                 said.append({"text": _json(answer), "finish": "stop"})
             yield (
                 schema,
-                {"id": f"g{number:03d}", "text": f"(g{number:03d}) {text}", "truth": truth, "damage": damage, "expects": expects, "error": error, "said": said},
+                {
+                    "id": f"g{number:03d}",
+                    "text": f"(g{number:03d}) {text}",
+                    "truth": truth,
+                    "damage": damage,
+                    "expects": expects,
+                    "error": error,
+                    "said": said,
+                },
             )
 
 

@@ -23,6 +23,9 @@ _A_DAY = 6 * 3600.0
 #: so many seconds' worth stay in a bucket that the provider counts; more after every refusal that neither kept away.
 _LONGER = 0.008
 _LONGER_MOST = 0.1
+#: At the start, while connections are being made, by so much; what is above the usual is halved in so many seconds.
+_LONGER_FIRST = 0.04
+_LONGER_HALVES_SECONDS = 3.0
 _RESERVE_SECONDS = 0.1
 _RESERVE_MOST_SECONDS = 0.5
 
@@ -115,7 +118,8 @@ class Budget:
         self._reserve = 2 * _RESERVE_SECONDS if by_hand else _RESERVE_SECONDS
         self._adjusted_at = float("-inf")
         #: Of a short window: its length in seconds as it is kept here, and what left within it.
-        self._span = 1.0 + _LONGER
+        self._span = 1.0 + _LONGER_FIRST
+        self._shrunk_at = now
         self._within: deque[tuple[float, float]] = deque()
         self._sum = 0.0
         self._most_left = 0.0
@@ -180,6 +184,9 @@ class Budget:
         if self._by_the_second:
             self._within.append((now, amount * self.price))
             self._sum += amount * self.price
+            least = int(self._span) + _LONGER
+            self._span = least + (self._span - least) * 0.5 ** ((now - self._shrunk_at) / _LONGER_HALVES_SECONDS)
+            self._shrunk_at = now
 
     def facts(self, now: float) -> dict[str, Any]:
         """What the next run should know of it."""
@@ -269,13 +276,13 @@ class Budget:
             self.short = self.counted = True
             self._adjusted_at = now
             per_second = self.per_minute / 60
-            self._span = max(1.0, round(self._most_left / per_second)) + _LONGER
-            # Evenly, and not in bursts: one that meets a delay of the network would be refused whole.
-            self.bucket = Bucket(max(1.5, _CATCH_UP_SECONDS * per_second), per_second, now)
+            self._span = max(1.0, round(self._most_left / per_second)) + max(_LONGER, self._span % 1.0)
             if not self._within:
                 # What left so far may all be of this moment; it mostly is, since the first headers say it.
-                self._sum = min(booked * self.price, self.per_minute / 60)
+                self._sum = min(booked * self.price, per_second)
                 self._within = deque([(now, self._sum)])
+            # Evenly, and not in bursts: one that meets a delay of the network would be refused whole.
+            self.bucket = Bucket(max(1.5, _CATCH_UP_SECONDS * per_second), per_second, now)
 
     def _learn_price(self, left: float, sent_at: float, booked: float) -> None:
         """What the provider books for one of what is estimated here: its count went down by so much while we booked that."""

@@ -119,6 +119,10 @@ def _named(replies: list[Reply | LLMError], requests: Sequence[Request], target:
     return replies
 
 
+#: What stands in every schema, and in half of the refusals of one.
+_WORDS_OF_SCHEMAS = {"object", "string", "integer", "number", "boolean", "array", "null", "json_schema", "json_object", "tools", "words"}
+
+
 def _texts(requests: Sequence[Request]) -> list[str]:
     """Every text in the payloads, to check that a message does not quote one."""
     found: list[str] = []
@@ -126,11 +130,12 @@ def _texts(requests: Sequence[Request]) -> list[str]:
     while stack:
         value = stack.pop()
         if isinstance(value, str):
-            found.append(value)
+            if value not in _WORDS_OF_SCHEMAS:
+                found.append(value)
         elif isinstance(value, Mapping):
             stack += value.values()
         elif isinstance(value, list | tuple):
             stack += value
         elif hasattr(value, "__dataclass_fields__"):
-            stack += [getattr(value, name) for name in value.__dataclass_fields__]
+            stack += [getattr(value, name) for name, told in value.__dataclass_fields__.items() if told.repr]
     return found

@@ -67,8 +67,9 @@ class Ticket:
     declined: tuple[Usage, float | None] | None = None
     #: Why the row cannot be asked at all.
     refused: RequestError | None = None
-    #: The mode that it was last asked in, ``""`` for the target's usual one.
+    #: The mode that it was last asked in, ``""`` for the target's usual one; and the one that a target is asked in now that refused others.
     mode: str = ""
+    lesser: tuple[Target, str] | None = None
     #: What of the request the first target's prompt cache would keep.
     kept: Kept | None = None
 

@@ -707,9 +707,11 @@ class Line:
     async def _exchange(self, batch: Sequence[Ticket], target: Target, flight: Flight | None = None) -> Answer:
         requests = [ticket.request for ticket in batch]
         single = len(batch) == 1 and target is self.route[0]
-        if self.plan.operation.recast is not None and (mode := self.engine.account(target).mode):
-            requests, single = [self.plan.operation.recast(request, mode) for request in requests], False
-            batch[0].mode = mode
+        recast = self.plan.operation.recast
+        if recast is not None:
+            batch[0].mode = mode = self._mode(batch[0], target)
+            if mode:
+                requests, single = [recast(request, mode) for request in requests], False
         if flight is not None and flight.marks and target.codec.mark is not None:
             body = target.codec.mark(requests[0], target, flight.marks)
         else:
@@ -719,6 +721,8 @@ class Line:
         else:
             send = partial(exchange, self.engine, target, body, requests, self.policy.timeout)
             replies, limits = await self.trace.asked(batch, target, send)
+        if batch[0].lesser is not None and batch[0].lesser[0] is target:
+            self._learn(target, batch[0], batch[0].lesser[1], "refuses")
         billed = [reply.usage for reply in replies if reply.usage is not None]
         usage = billed[0] if len(billed) == 1 else sum(billed, Usage())
         self.engine.account(target).learn(sum(ticket.size for ticket in batch), usage)
@@ -727,22 +731,45 @@ class Line:
             self._spent += usage._replace(unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output, usage.output)
 
-    def asks_otherwise(self, batch: Sequence[Ticket], target: Target, error: LLMError | None) -> bool:
-        """Whether what was refused, or not heeded, is the way it was asked, and there is another, in which it is asked from now on."""
-        lesser, account = self.plan.operation.lesser, self.engine.account(target)
-        if lesser is None:
+    def asks_otherwise(self, batch: Sequence[Ticket], target: Target, error: LLMError) -> bool:
+        """Whether what was refused may be the way it was asked, and there is another, in which this row is asked now.
+
+        The others follow once that is answered: what one row is refused for need not be the way.
+        """
+        lesser, ticket = self.plan.operation.lesser, batch[0]
+        if lesser is None or target.codec.modes is None:
             return False
-        ticket = batch[0]
-        mode = lesser(ticket.request, target.provider, ticket.mode, error)
+        modes, _ = target.codec.modes(ticket.request, target)
+        mode = lesser(ticket.request, modes, ticket.mode, error)
         if not mode:
             return False
-        if account.mode == ticket.mode:  # else another row learned it while this one was under way
-            account.mode, account.unheeded = mode, 0
-            why = "does not heed" if error is None else "refuses"
-            self.outcomes.notes.append(
-                f"{target.name} {why} structured answers as they are usually asked for; they are asked for as {mode}"
-            )
+        known = self.engine.account(target).mode
+        if known in modes and modes.index(known) > modes.index(mode):  # another row learned it while this one was under way
+            mode = known
+        ticket.lesser = target, mode
         return True
+
+    def _mode(self, ticket: Ticket, target: Target) -> str:
+        """The mode that a row is asked in, where that is not the target's usual one."""
+        if ticket.lesser is not None and ticket.lesser[0] is target:
+            return ticket.lesser[1]
+        known = self.engine.account(target).mode
+        if not known or target.codec.modes is None:
+            return ""
+        modes, _ = target.codec.modes(ticket.request, target)
+        return known if known in modes[1:] else ""
+
+    def _learn(self, target: Target, ticket: Ticket, mode: str, why: str) -> None:
+        """Ask the target in this mode from now on, and say so once."""
+        account = self.engine.account(target)
+        assert target.codec.modes is not None
+        modes, _ = target.codec.modes(ticket.request, target)
+        if account.mode in modes and mode in modes and modes.index(account.mode) >= modes.index(mode):
+            return
+        account.mode, account.unheeded = mode, 0
+        note = f"{target.name} {why} structured answers as they are usually asked for; they are asked for as {mode}"
+        beside = [other for other in self.outcomes.notes if not other.startswith(f"{target.name} ")]
+        self.outcomes.notes[:] = [*beside, note]
 
     def too_large(self, batch: Sequence[Ticket], target: Target, error: BatchTooLarge) -> None:
         """A batch was too much: remember a size that fits, for the rest of the run."""
@@ -806,7 +833,8 @@ class Line:
                     outcome = error
                 except Exception as error:
                     outcome = BadOutput(f"the answer could not be read ({type(error).__name__})", kind="unreadable")
-            used = (ticket.used or Usage()) + (reply.usage or Usage())
+            spent = reply.usage or Usage()
+            used = spent if ticket.used is None else ticket.used + spent
             self._note_whether_heeded(ticket, outcome, target)
             if isinstance(outcome, Request):
                 try:
@@ -818,20 +846,25 @@ class Line:
                 outcome.usage = used
                 self._keep_error(ticket, signed(outcome, [ticket.request], target), position)
             else:
-                self._keep_reply(ticket, replace(outcome, usage=used), position, self.clock.now() - ticket.began)
+                outcome = outcome if outcome.usage is used else replace(outcome, usage=used)
+                self._keep_reply(ticket, outcome, position, self.clock.now() - ticket.began)
         return going_on
 
     def _note_whether_heeded(self, ticket: Ticket, outcome: Reply | LLMError | Request, target: Target) -> None:
         """Models that answer prose several times in succession where JSON was asked for are asked in another mode from now on."""
         lesser, account = self.plan.operation.lesser, self.engine.account(target)
-        if lesser is None or account.mode != ticket.mode:
+        # Of a row's first answers alone: the later ones were asked for otherwise.
+        if lesser is None or target.codec.modes is None or ticket.first is not None or ticket.mode != account.mode:
             return
         if isinstance(outcome, Reply):
             account.unheeded = 0
-        elif isinstance(outcome, Request) and lesser(outcome, target.provider, ticket.mode, None):
-            account.unheeded += 1
-            if account.unheeded >= _UNHEEDED:
-                self.asks_otherwise((replace(ticket, request=outcome),), target, None)
+        elif isinstance(outcome, Request):
+            modes, _ = target.codec.modes(ticket.request, target)
+            mode = lesser(outcome, modes, ticket.mode, None)
+            if mode:
+                account.unheeded += 1
+                if account.unheeded >= _UNHEEDED:
+                    self._learn(target, ticket, mode, "does not heed")
 
     def _next_round(self, ticket: Ticket, request: Request, used: Usage) -> Ticket:
         body = self.route[0].codec.encode((request,), self.route[0])

@@ -17,7 +17,6 @@ __all__ = [
     "PromptCache",
     "by",
     "cache",
-    "closed",
     "columns",
     "described",
     "examples",
@@ -126,39 +125,12 @@ def schema(given: Any) -> Schema | None:
     if isinstance(given, Mapping):
         inner = given.get("json_schema") if given.get("type") == "json_schema" else None
         if isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
-            return Schema(str(inner.get("name") or "answer"), closed(inner["schema"]))
+            return Schema(str(inner.get("name") or "answer"), inner["schema"])
         if given.get("type") == "object" or "$ref" in given or "properties" in given:
-            return Schema(str(given.get("title") or "answer").replace(" ", "_"), closed(given))
+            return Schema(str(given.get("title") or "answer").replace(" ", "_"), given)
     elif isinstance(given, type) and hasattr(given, "model_json_schema"):
-        return Schema(given.__name__, closed(given.model_json_schema()))
+        return Schema(given.__name__, given.model_json_schema())
     raise BadInput('response_format is a pydantic model, a JSON schema of an object, or "json"')
-
-
-def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema as strict vendors want it: no object has members beside its own, and all of them are required."""
-
-    def close(part: Any) -> Any:
-        if isinstance(part, list):
-            return [close(item) for item in part]
-        if not isinstance(part, Mapping):
-            return part
-        found = {name: members.get(name, close)(value) for name, value in part.items() if name != "default"}
-        properties = found.get("properties")
-        if found.get("type") == "object" and isinstance(properties, dict):
-            found["additionalProperties"] = False
-            found["required"] = list(properties)
-        return found
-
-    def named(parts: Any) -> Any:
-        return {name: close(part) for name, part in parts.items()} if isinstance(parts, Mapping) else parts
-
-    def as_it_is(value: Any) -> Any:
-        return value
-
-    # What stands in these is no schema itself: names of members, and values.
-    members = dict.fromkeys(("properties", "$defs", "definitions"), named) | dict.fromkeys(("enum", "const", "examples"), as_it_is)
-    made: dict[str, Any] = close(schema)
-    return made
 
 
 def examples(given: Any) -> tuple[tuple[str, str], ...]:

@@ -57,10 +57,13 @@ class Accessor:
         model, note = (how.model, "") if how.model is not None else session.chosen(_DEFAULT.get(operation.codec, operation.codec))
         route = session.route(model, operation, how.fallback, how.context_fallback, how.content_fallback)
         session.check_options(route, arguments.get("options") or {})
+        stepped = session.check_form(route, arguments.get("schema"))
         arguments = shape.prepared(route, arguments)
         plan = session.plan(operation, len(table), lambda: operation.tasks(table, **arguments), route, how.policy)
         if how.dry_run:
             return session.estimate(plan)
+        if stepped:
+            plan.outcomes.notes.append(stepped)
         try:
             run = session.start(plan, shape, show_progress=how.show_progress, note=note)
             return run.result() if how.wait else run

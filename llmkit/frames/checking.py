@@ -55,7 +55,9 @@ def checked_by(
             return replace(found, basis=f"{found.basis}; one request a row by {judge[0].name}, to check it, comes on top")
         return found
     model = how.model if how.model is not None else session.chosen(operation.codec)[0]
-    names = [target.name for target in session.route(model, operation, how.fallback)]
+    route = session.route(model, operation, how.fallback, how.context_fallback, how.content_fallback)
+    operation.tasks(table, **arguments)  # so do arguments that are none
+    session.check_options(route, arguments.get("options") or {})
     inside = replace(how, model=model, wait=False, show_progress=False, policy=replace(how.policy, on_error="keep"))
 
     def steps(procedure: Procedure[Any]) -> Any:
@@ -67,13 +69,13 @@ def checked_by(
         elif not isinstance(first.stopped, BudgetReached):
             return None  # the procedure says why
         else:
-            first.outcomes.notes.append(f"{first.stopped}. What was extracted is kept, and nothing was checked")
+            procedure.note(f"{first.stopped}. What was extracted is kept, and nothing was checked")
         return shape.result(first)
 
     procedure = Checked(
         session,
         operation.name,
-        [*names, *(target.name for target in judge)],
+        [target.name for target in (*route, *judge)],
         steps,
         rows=len(table) + len(shape.table),
         max_cost=how.policy.max_cost,
@@ -110,7 +112,7 @@ def _verdicts(
     )
     procedure.follow(second, step="check")
     if second.stopped is not None:
-        first.outcomes.notes.append(f"what was extracted is kept; not all of it was checked: {second.stopped}")
+        procedure.note(f"what was extracted is kept; not all of it was checked: {second.stopped}")
     said = second.outcomes
     answers = [said.value(task) if task >= 0 else None for task in said.task_of_row.tolist()]
     names = list(labels(fields.record))
@@ -143,14 +145,16 @@ def _as_json(record: type[BaseModel], value: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-class _Judged(BaseModel):
+class Judged(BaseModel):
+    """What is to be said of one value."""
+
     reason: str = Field(description="Why, in a few words.")
     verdict: Verdict
 
 
 def _judgement(fields: Fields) -> Fields:
     assert fields.record is not None
-    made = named_model("Judgement", labels(fields.record).values(), _Judged, about="What is to be said of each field.")
+    made = named_model("Judgement", labels(fields.record).values(), Judged, about="What is to be said of each field.")
     return Fields("Judgement", "record", made, made)
 
 

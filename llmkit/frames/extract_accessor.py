@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -71,9 +72,118 @@ class Extracting(Accessor):
         max_attempts: int = 5,
         max_concurrency: int = 64,
     ) -> Any:
-        """Turn each row's text into the fields of a schema."""
+        """Turn each row's text into the fields of a schema, checked and typed.
+
+        A row becomes one request: what to do as instructions, the row's cells as delimited, labelled data, and the schema in the way the
+        vendor holds its model to one. What comes back is read (a fence, prose around it and small damage are no fault) and validated by
+        pydantic, your validators included; where it is not valid, the row is asked again with what was wrong.
+
+        Parameters
+        ----------
+        schema
+            What is looked for. A record: a pydantic model, a dataclass, a ``TypedDict``, a JSON schema, or a mapping of names to types,
+            ``{"stars": int, "tone": (Literal["good", "bad"], "of the whole text")}``. Any number of records: ``list[Model]``. One value:
+            ``Literal[...]``, an ``Enum``, ``bool``, ``int``, ``list[str]``. Descriptions and docstrings are told to the model. Make a field
+            optional where a text may not say it, so that the answer can be null instead of a guess.
+        on : column or list of columns, optional
+            Columns to send as data. Needed unless ``prompt`` is a template that names some.
+        prompt : str, optional
+            With ``on`` what to do with the data, instead of the usual instructions; without it a template as in ``chat``.
+        instructions : str, optional
+            Said after the usual instructions.
+        model, fallback, context_fallback, content_fallback, prefer, system, temperature, max_tokens, seed
+            As in ``chat``.
+        examples : list of (text, answer), or DataFrame, optional
+            Rows whose answer is known, shown to the model before every row: pairs of a text (or a dict of column to text) and a dict, an
+            instance of the model or a value; a frame with the columns that are read and those that come of them; or what ``examples_from``
+            makes of labelled rows. Each is checked against the schema before anything is sent.
+        mode : str
+            How the schema is asked for: ``"auto"`` is the best that the model is known for, and steps down with one warning where a server
+            refuses it or does not heed it. Else ``"json_schema"``, ``"tools"``, ``"json_object"`` or ``"words"``, or instructor's names.
+        more_tokens : int, optional
+            An answer that was cut at ``max_tokens`` is asked for once more with so many; by default its row fails.
+        max_reask : int
+            Times that a row is asked again after an answer that is not valid. Every round is billed, and in the row's cost.
+        evidence : bool
+            Ask for a short quote beside each value, and look it up in the row's own cells: columns ``<field>_evidence`` hold column, text,
+            start and stop of the place; a quote that is not there is missing. Of nested fields the top one is quoted.
+        votes : int
+            Samples a row. Each field is what most of them say (of equally many the earliest), and ``<field>_agreement`` the share that says
+            so. Samples that failed have no vote. The temperature is the vendor's own unless you set one, which must not be 0.
+        check : model, optional
+            Another model that judges each value by the text: ``<field>_check`` is "correct", "wrong" or "not in the text"; the reasons are
+            in ``run.view()``, and columns with ``detail=True``. One run and one cost for both.
+        prefix : str
+            Before the name of every column.
+        join : bool
+            Put the columns beside the frame's own. A name that is there already is an error before anything is sent: say ``prefix=``.
+        explode : bool
+            For a list of records: a row for each, with the input's index repeated and its number in the column ``position``. A row
+            without records keeps one row, all missing, as pandas' ``explode`` does, and so does a failed one.
+        long_text : {"error", "split"}
+            A row that is longer than the model takes fails; or is cut at the ends of paragraphs and sentences into windows, each a request
+            of its own, whose answers are merged: of each field the first value that is there (null and empty texts are not), in the order
+            of the text; lists one after the other, without items that an earlier window had; nested models field by field. The
+            merged answer is not validated again. A row with a window that failed is missing, for that window's reason.
+        overlap : float
+            With "split": the share of a window that the next one repeats.
+        window_tokens : int, optional
+            With "split": tokens of text in a window, estimated from characters on the safe side. By default what the model's context
+            leaves, and 2,500 where that is not known.
+        prompt_cache, limit, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, max_concurrency
+            As in ``chat``.
+        detail : bool
+            The same columns, and beside them error, model, provider, source, attempts, seconds, tokens and cost as in ``chat``; one value
+            is the column ``value``.
+
+        Returns
+        -------
+        DataFrame, or for one value a row (and a list of records without ``explode``) a Series
+            On the frame's own index, whatever it is. Columns are named as the fields are, by their aliases where they have some. Dtypes are
+            those of the schema, also where no row has an answer:
+
+            =============================  =============================================================================
+            str, UUID, URL, path           the string dtype
+            int                            Int64 (``decimal128(38, 0)`` where an answer has more than 64 bits)
+            float, int | float, Decimal    Float64 (a Decimal with ``decimal_places``: Arrow's decimal, exact)
+            bool                           boolean
+            Literal, Enum                  category of all choices, in their order
+            date, datetime                 datetime64[us] without a zone; what names an offset is brought to UTC
+            ``AwareDatetime``              datetime64[us, UTC]
+            time, timedelta                Arrow's time64, timedelta64[us]
+            models, lists, dicts, bytes    Arrow's struct, list, map, binary
+            other unions, Any              the string dtype: texts as they are, else JSON
+            =============================  =============================================================================
+
+            Rows whose cells are missing or empty are missing and were not sent. Rows that failed are missing too: their reasons are in
+            ``llmkit.last().errors()``.
+
+        Raises
+        ------
+        ConfigError
+            Before anything is sent: no such column, a schema that cannot be asked for, two columns of one name, a missing key.
+        AccessError, Unreachable
+            The account or the host is refused for all rows. What is finished is kept, and the same call sends only the rest.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> from typing import Literal
+        >>> df = pd.DataFrame({"text": ["Great screen, five stars", None]})
+        >>> fields = {"stars": int, "tone": Literal["good", "bad"]}
+        >>> df.llm.extract(fields, on="text", model="echo/echo", show_progress=False)
+           stars  tone
+        0      0  good
+        1   <NA>   NaN
+        >>> df.llm.extract(bool, on="text", model="echo/echo", show_progress=False).dtype
+        BooleanDtype
+        >>> parts = df.llm.extract([{"part": str}], on="text", explode=True, join=True, model="echo/echo", show_progress=False)
+        >>> parts[["position", "part"]].values.tolist()
+        [[0, '[echo, not a model] part'], [<NA>, nan]]
+        """
         from ..operations.extract import extracting, mode_of, usual_instructions  # pydantic takes as long to import as all of llmkit
         from ..operations.schemas import fields_of
+        from .examples import for_extract
         from .extracting import Columns, ColumnsInDetail, Merged
         from .extraction import Beside, Extraction
 
@@ -100,15 +210,16 @@ class Extracting(Accessor):
         if columns is None and prompt is None:
             raise BadInput(f"say which columns to read, e.g. on={next(iter(table.columns), 'text')!r}")
         usual = usual_instructions(fields, instructions)
+        told = usual if prompt is None else "\n\n".join(part for part in (prompt, instructions) if part)
         read = Template(prompt or "", table.columns).columns if columns is None else columns
         table.check(read)
-        said, _ = mode_of(mode)
+        said, vendor = mode_of(mode)
         arguments: dict[str, Any] = {
-            "prompt": (prompt or usual) if columns is not None else prompt,
+            "prompt": prompt if columns is None else told,
             "on": columns,
             "system": system if columns is not None or prompt is None else "\n\n".join(part for part in (system, usual) if part),
-            "examples": checked.examples(examples),
-            "schema": sent.schema(said),
+            "examples": for_extract(examples, fields, sent, columns, Template(prompt or "", table.columns) if columns is None else None),
+            "schema": replace(sent.schema(said), vendor=vendor),
             "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed),
             "prompt_cache": checked.prompt_cache(prompt_cache),
         }

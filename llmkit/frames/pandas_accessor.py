@@ -29,8 +29,11 @@ from .calling import Accessor, How
 from .classifying import Nearest, Said, SaidInDetail
 from .columns import ColumnShape, DetailShape, FrameTable, factorized, matrix_of, one_column
 from .embedding import OR, Averaged, Remembering, RememberingDetail, split
+from .examples import Showing, for_labels, for_texts
 from .extract_accessor import Extracting
+from .inferring import Inferring
 from .ranking import Found, Ranked, scored
+from .semantic_accessor import Semantic
 
 __all__ = ["FrameAccessor"]
 
@@ -39,7 +42,7 @@ InputType = Literal["document", "query"]
 By = Literal["auto", "chat", "embedding", "classifier"]
 
 
-class FrameAccessor(Extracting, Accessor):
+class FrameAccessor(Extracting, Semantic, Inferring, Showing, Accessor):
     """Language models on the rows of a frame.
 
     Every method asks once per row, keeps what was paid for, and hands back something aligned to the frame: failed rows are missing, and
@@ -51,7 +54,10 @@ class FrameAccessor(Extracting, Accessor):
         self._frame = frame
 
     def __dir__(self) -> list[str]:
-        return ["apply", "chat", "classify", "embed", "extract", "rerank", "search", "speak", "transcribe", "using"]
+        return [
+            "agg", "apply", "chat", "classify", "cluster", "dedup", "embed", "examples_from", "extract", "filter",
+            "infer_schema", "join", "rerank", "search", "speak", "topk", "transcribe", "using",
+        ]  # fmt: skip
 
     def using(self, session: Session) -> FrameAccessor:
         """The same methods with a session of your own instead of the shared one."""
@@ -117,7 +123,7 @@ class FrameAccessor(Extracting, Accessor):
         system : str, optional
             A system message, the same for all rows.
         response_format : pydantic model, JSON schema or "json", optional
-            The answer is JSON of this form, as text; ``df.llm.extract`` makes columns of it.
+            The answer is JSON of this form, as text, checked and asked for as ``df.llm.extract`` does it, which makes columns of it.
         temperature, max_tokens, seed : optional
             As the provider documents them; ``max_tokens`` bounds the answer. What a provider has no word for is refused before anything is
             sent.
@@ -207,7 +213,7 @@ class FrameAccessor(Extracting, Accessor):
             "prompt": prompt,
             "on": columns,
             "system": system,
-            "examples": checked.examples(examples),
+            "examples": for_texts(examples, columns, Template(prompt, table.columns) if columns is None else None),
             "images": images,
             "files": self._files(images, roots, max_file_mb),
             "schema": checked.schema(response_format),
@@ -225,6 +231,10 @@ class FrameAccessor(Extracting, Accessor):
             arguments |= told
         elif run_tools or tool_choice is not None:
             raise BadInput("run_tools and tool_choice go with tools=[...]")
+        elif arguments["schema"] is not None:
+            from ..operations.extract import formed
+
+            operation = formed(response_format, arguments["schema"], operation)
         shape = (DetailShape if detail else ColumnShape)(self._frame.index, operation.kind, "chat")
         return self._run(operation, table, arguments, shape, how)
 
@@ -558,7 +568,7 @@ max_attempts, max_concurrency
         )
         checked.text("instructions", instructions)
         checked.prompt_cache(prompt_cache)
-        shown = checked.examples(examples)
+        shown = for_labels(examples)
         wrong = [label for _, label in shown if label not in described]
         if wrong:
             raise BadInput(f"an example has the label {wrong[0]!r}, which is none of {list(described)}")

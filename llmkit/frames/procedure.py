@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from ..errors import Cancelled, ConfigError, LLMError
-from ..event_loop import apart
+from ..event_loop import apart, to_the_end
 from ..outcomes import Outcomes
-from ..run import Run, to_the_caller
-from ..session import Session
-from ..types import Progress, Usage
+from ..run import Run
+from ..session import Session, part_of_another
+from ..types import Outcome, Progress, Usage
 
 __all__ = ["Procedure"]
 
@@ -42,10 +42,15 @@ class Procedure(Run[T]):
     rows : int
         Rows that all runs together are expected to ask for; ``expect`` corrects it.
     max_cost : float, optional
-        US dollars for all of them.
+        US dollars for all of them; ``room`` says what is left, which the steps hand on.
+    on_error : {"keep", "raise"}
+        Whether the first failed row's reason is raised, once all is kept.
     note : str
         Beside the name, e.g. how many requests there will be.
     """
+
+    #: Its models are asked side by side or in turn; none stands in for another.
+    _between = ", "
 
     def __init__(
         self,
@@ -71,8 +76,12 @@ class Procedure(Run[T]):
             show_progress=show_progress,
             note=note,
         )
+        #: The runs so far, each with the name of its step.
         self.runs: list[tuple[str, Run[Any]]] = []
+        #: What is shown before the end, or in its place where there was none.
         self.so_far: Callable[[], Any] = lambda: None
+        #: Whether each run warns for itself; ``False`` where the steps tell of all together what became of them.
+        self.each_tells = True
         self._session = session
         self._steps = steps
         self._rows = rows
@@ -88,13 +97,31 @@ class Procedure(Run[T]):
 
     async def _go_through(self) -> None:
         try:
-            self._made = await apart(self._steps, self)
+            self._made = await apart(self._in_steps)
         except asyncio.CancelledError:
             self._cancelled = Cancelled("not sent: the run was stopped before this row")
             for _, run in self.runs:
                 run.cancel()
+            # Answers are on their way to the disk, and are counted where it is said what was kept. The steps themselves are not waited
+            # for: they may be computing, and find out when they ask for the next run.
+            await to_the_end(self._all_ended())
         except Cancelled as error:
             self._cancelled = error
+
+    def _in_steps(self) -> T:
+        part_of_another.set(True)  # in the context of this thread only
+        made = self._steps(self)
+        said = [note for one in (self, *(run for _, run in self.runs)) for note in one.outcomes.notes]
+        for step, run in self.runs:
+            # The steps went on without it: that is their business, and to be known of.
+            if run.stopped is not None and not any(str(run.stopped) in note for note in said):
+                self.note(f"{step}: {run.stopped}")
+        return made
+
+    async def _all_ended(self) -> None:
+        ending = [asyncio.wrap_future(run._running.future) for _, run in self.runs if run._running is not None]
+        if ending:
+            await asyncio.wait(ending)
 
     # ----------------------------------------------------------------------------------------------------- for the steps
 
@@ -106,24 +133,38 @@ class Procedure(Run[T]):
         """US dollars that are left for the next run."""
         return None if self._max_cost is None else max(0.0, self._max_cost - (self.cost or 0.0))
 
-    def follow(self, *runs: Run[Any], step: str = "") -> list[Any]:
+    def follow(self, *runs: Run[Any], step: str = "", steps: Sequence[str] = ()) -> list[Any]:
         """Wait for runs that go on side by side, and hand back what each made, failed rows missing.
+
+        A run that was refused as a whole (``run.stopped``) ends alone: the steps look at it and say what becomes of the rest.
+
+        Parameters
+        ----------
+        step : str
+            What ``errors()`` calls all of them; by default each its operation.
+        steps : sequence of str
+            What it calls each.
 
         Raises
         ------
-        LLMError
-            Why one of them was stopped for all its rows; the others have ended by then.
+        Cancelled
+            The procedure was stopped; its runs have ended by then.
         """
-        for run in runs:
-            self.runs.append((step or run.operation, run))
-        self._session.last_run = self
-        for run in runs:
-            if self._cancelled is not None:
+        names = steps or [step or run.operation for run in runs]
+        self.runs.extend(zip(names, runs, strict=True))
+        # Looked at after they are listed: a stop that comes in between finds them there.
+        if self._cancelled is not None:
+            for run in runs:
                 run.cancel()
+        for run in runs:
             run.wait()
         if self._cancelled is not None:
             raise self._cancelled
         return [run.partial() for run in runs]
+
+    def note(self, text: str) -> None:
+        """Something that the user should know of the way it went: a sentence, warned of at the end."""
+        self.outcomes.notes.append(text)
 
     # ----------------------------------------------------------------------------------------------------------- looking
 
@@ -143,14 +184,17 @@ class Procedure(Run[T]):
         assert self._running is not None
         self._running.future.result()  # what the steps raised
         stopped = self.stopped
-        if stopped is not None and (self._on_error == "raise" or not isinstance(stopped, Cancelled)) and self._made is None:
+        if stopped is not None and (self._on_error == "raise" or (self._made is None and not isinstance(stopped, Cancelled))):
+            stopped.add_note(self._kept())
             raise stopped
-        for _, run in self.runs:
-            notes, run.outcomes.notes = run.outcomes.notes, []
-            for note in notes:
-                warnings.warn(f"llmkit: {note}", stacklevel=to_the_caller())
-            if self._on_error == "raise" and run.outcomes.errors:
-                raise run.outcomes.errors[min(run.outcomes.errors)]
+        for _, run in self.runs if self._on_error == "raise" else ():
+            if run.outcomes.errors:
+                error = run.outcomes.errors[min(run.outcomes.errors)]
+                error.add_note(self._kept())
+                raise error
+        self._tell()
+        for _, run in self.runs if self.each_tells else ():
+            run._tell()
         return self.partial()
 
     def partial(self) -> T:
@@ -178,6 +222,9 @@ class Procedure(Run[T]):
         costs = [run.cost for _, run in self.runs]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
+    def tasks(self) -> Iterator[Outcome]:
+        return chain.from_iterable(run.tasks() for _, run in self.runs)
+
     def usage(self) -> Usage:
         return sum((run.usage() for _, run in self.runs), Usage())
 
@@ -199,6 +246,10 @@ class Procedure(Run[T]):
 
     def retry(self) -> Run[T]:
         raise ConfigError(f"call {self.operation} again: what is answered is stored, and only the rest is sent")
+
+    def _title(self) -> str:
+        more = len(dict.fromkeys(self.targets)) - 1
+        return f"{self.operation} {self.targets[0]}{f' and {more} more' if more else ''}{self._note}"
 
     def __repr__(self) -> str:
         state = "running" if not self.done else "stopped" if self.stopped else "done"

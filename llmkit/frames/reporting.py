@@ -19,7 +19,7 @@ from .voting import agreement_of
 __all__ = ["FieldReport", "report_of"]
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart.
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
+_BLUE, _ORANGE, _GREEN, _PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 
 #: Of more fields than these the plot shows the first.
 _FIELDS = 30
@@ -55,7 +55,7 @@ class FieldReport(pd.DataFrame):
             "fill_rate": ("filled", _BLUE),
             "evidence_rate": ("of these, found in the text", _ORANGE),
             "agreement": ("samples that agree", _GREEN),
-            "correct_rate": ("judged correct", _GREEN),
+            "correct_rate": ("judged correct", _PINK),
         }
         shown = [name for name in shares if name in table]
         size = (9, 1.6 + 0.28 * len(table) * max(1, len(shown)))
@@ -65,10 +65,8 @@ class FieldReport(pd.DataFrame):
         for number, name in enumerate(shown):
             label, colour = shares[name]
             values = 100 * table[name].to_numpy(dtype=float, na_value=np.nan)
-            bars = left.barh(
-                places + 0.4 - (number + 0.5) * height, np.nan_to_num(values), height=0.9 * height, color=colour, label=label,
-                hatch="//" if name == "correct_rate" and "agreement" in shown else None,
-            )  # fmt: skip
+            middle = places + 0.4 - (number + 0.5) * height
+            bars = left.barh(middle, np.nan_to_num(values), height=0.9 * height, color=colour, label=label)
             left.bar_label(bars, labels=["" if value != value else f"{value:.0f}" for value in values], padding=2, fontsize="x-small")
         left.set_yticks(places, [name if len(name) <= 28 else f"{name[:26]}…" for name in map(str, table.index)], parse_math=False)
         left.set_xlim(0, 112)
@@ -76,8 +74,12 @@ class FieldReport(pd.DataFrame):
         left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize="small")
         costs = table["cost"].to_numpy(dtype=float, na_value=np.nan)
         right.barh(places, np.nan_to_num(costs), height=0.72, color=_BLUE)
-        right.set_xlabel("US dollars of this run" if np.isfinite(costs).any() else "no price is known", fontsize="small")
         right.set_xlim(left=0)
+        if np.isfinite(costs).any():
+            right.set_xlabel("US dollars of this run", fontsize="small")
+        else:
+            right.set_xlabel("no price is known", fontsize="small")
+            right.set_xticks([])
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize="small")
@@ -89,9 +91,11 @@ def report_of(extraction: Extraction, run: Run[Any], cost: float | None = _UNKNO
     answers = [records for records in extraction.records(run) if records is not None]
     records = [record for of_row in answers for record in of_row]
     errors = extraction.errors(run)
-    rows = run.outcomes.task_of_row.tolist()
-    reasked = sum(bool(run.outcomes.rounds.get(task)) for task in rows) if run.outcomes.rounds else 0
-    invalid = sum(isinstance(run.outcomes.errors.get(task), BadOutput) for task in rows) if run.outcomes.errors else 0
+    outcomes = run.outcomes
+    kinds = {error.kind for error in outcomes.errors.values() if isinstance(error, BadOutput)}
+    invalid = int(errors["kind"].isin(kinds).sum())
+    # With votes a row stands for each sample of one.
+    reasked = len({row // extraction.beside.votes for row, task in enumerate(outcomes.task_of_row.tolist()) if task in outcomes.rounds})
     written = {name: sum(_length(name, record.get(name)) for record in records) for name in extraction.labels}
     total = run.cost if cost is _UNKNOWN else cost
     lines = [
@@ -108,8 +112,8 @@ def report_of(extraction: Extraction, run: Run[Any], cost: float | None = _UNKNO
         for name in extraction.labels
     ]
     frame = pd.DataFrame(lines, index=pd.Index(list(extraction.labels.values()), name="field"))
-    kinds: dict[Any, Any] = dict.fromkeys(_COUNTS, "Int64") | {name: "Float64" for name in _SHARES if name in frame}
-    return FieldReport(frame.astype(kinds | {"top": TEXT}))
+    dtypes: dict[Any, Any] = dict.fromkeys(_COUNTS, "Int64") | {name: "Float64" for name in _SHARES if name in frame}
+    return FieldReport(frame.astype(dtypes | {"top": TEXT}))
 
 
 #: What a judge said, and the column that has its share.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pandas as pd
 from ..adapter import Target
 from ..errors import BadInput, BudgetReached, Cancelled, LLMError
 from ..operations.chat import delimited
+from ..operations.embed import EMBED
 from ..operations.template import Template
 from ..operations.windows import estimated_tokens
 from ..run import Run
@@ -24,7 +25,21 @@ from .columns import ColumnShape, FrameTable, matrix_of
 from .embedding import Remembering
 from .procedure import Procedure
 
-__all__ = ["Asked", "Questions", "Rows", "Stages", "at_most", "claim_of", "different", "room_for_data", "sum_of"]
+__all__ = [
+    "EMBEDDING",
+    "Asker",
+    "Asking",
+    "Questions",
+    "Rows",
+    "Stages",
+    "Work",
+    "at_most",
+    "claim_of",
+    "different",
+    "room_for_data",
+    "sum_of",
+    "text_table",
+]
 
 #: Tokens that a model is taken to read where the catalogue does not know; what it is known to read is not filled to the brim, since
 #: tokens are estimated, nor beyond what models read with care.
@@ -101,6 +116,59 @@ class Questions:
         return list(self._made(start, stop))
 
 
+Asking = tuple[Operation, Mapping[str, Any]]
+
+
+class Asker:
+    """A model that is going to be asked, found and checked before anything is paid.
+
+    Parameters
+    ----------
+    accessor : Accessor
+        Whose session is used.
+    how : How
+    operation : Operation
+    options : mapping
+        That every request has.
+    """
+
+    def __init__(self, accessor: Accessor, how: How, operation: Operation, options: Mapping[str, Any]) -> None:
+        session = accessor._session
+        model, self.note = (how.model, "") if how.model is not None else session.chosen(operation.codec)
+        self.route: tuple[Target, ...] = session.route(model, operation, how.fallback)
+        session.check_options(self.route, options)
+        session.plan(operation, 0, lambda: iter(()), self.route, how.policy)  # a price that max_cost needs and nobody knows
+        self.accessor = accessor
+        self.how = replace(how, model=model)
+
+    @property
+    def names(self) -> list[str]:
+        return [target.name for target in self.route]
+
+    def estimate(self, asking: Asking, table: Any, *, stored: bool = True) -> Estimate:
+        """What these questions would cost; as if none were stored, or as it is."""
+        operation, arguments = asking
+        policy = self.how.policy if stored else replace(self.how.policy, cache="off")
+        shape = ColumnShape(pd.RangeIndex(len(table)), operation.kind)
+        made: Estimate = self.accessor._run(operation, table, arguments, shape, replace(self.how, policy=policy, dry_run=True))
+        return made
+
+
+class Work(Protocol):
+    """What one operator does: it knows what it will ask before it begins."""
+
+    name: str
+    #: The models that are asked, in the order of the stages; empty where nobody is.
+    targets: list[str]
+    #: Questions in all, and what is said of them beside the bar.
+    expected: int
+    said: str
+
+    def steps(self, procedure: Procedure[Any]) -> Any: ...
+
+    def estimate(self) -> Estimate: ...
+
+
 class Asked(ColumnShape):
     """Questions about rows of a frame: what failed is told of those rows.
 
@@ -119,6 +187,10 @@ class Asked(ColumnShape):
         self._frame_index = index
         self._rows_of = rows_of
 
+    def result(self, run: Run[Any]) -> Any:
+        """As it is, not as a column: pandas would make NaN of what is missing among texts."""
+        return self.column(run.outcomes)
+
     def errors(self, run: Run[Any]) -> pd.DataFrame:
         lines = super().errors(run)
         lines["row"] = [list(self._rows_of[question]) for question in lines["row"]]
@@ -130,29 +202,31 @@ class Asked(ColumnShape):
 class AskedForVectors(Asked, Remembering):
     """The same, of vectors."""
 
+    def result(self, run: Run[Any]) -> Any:
+        return Remembering.result(self, run)
+
 
 class Stages:
     """Asks for one procedure, stage by stage, within what is left of its budget.
 
     Parameters
     ----------
-    accessor : Accessor
-        Whose session is used.
     procedure : Procedure
     index : Index
         Of the frame that it is about.
     """
 
-    def __init__(self, accessor: Accessor, procedure: Procedure[Any], index: pd.Index[Any]) -> None:
-        self._accessor = accessor
+    def __init__(self, procedure: Procedure[Any], index: pd.Index[Any]) -> None:
         self._procedure = procedure
         self._index = index
+        # Rounds are many and some of them small: that none of three got an answer is told with all the others.
+        procedure.each_tells = False
+        self._noted: set[str] = set()
+        self._example: LLMError | None = None
         #: The budget is spent: there are questions that nobody was asked.
         self.spent: BudgetReached | None = None
 
-    def ask(
-        self, how: How, asking: tuple[Operation, Mapping[str, Any]], questions: Sequence[str], rows_of: Sequence[Sequence[int]], step: str
-    ) -> list[Any]:
+    def ask(self, asker: Asker, asking: Asking, questions: Sequence[str], rows_of: Sequence[Sequence[int]], step: str) -> list[Any]:
         """The answers, ``None`` where there is none.
 
         Raises
@@ -160,47 +234,64 @@ class Stages:
         LLMError
             Why nobody can be asked any more.
         """
-        operation, arguments = asking
         shape = Asked(self._index, rows_of, "object", step)
-        run = self._begin(how, lambda how: self._accessor._run(operation, Questions.of(questions), arguments, shape, how))
-        (column,) = self._followed(run, step)
-        return [None if answer is None else answer for answer in column]
+        answers: list[Any] = list(self._made(asker, asking, Questions.of(questions), shape))
+        return answers
 
-    def embed(self, how: How, operation: Operation, texts: Sequence[str], rows_of: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(self, asker: Asker, texts: Sequence[str], rows_of: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """The vectors, of length one; NaN where there is none."""
-        table = FrameTable(pd.DataFrame({"text": pd.Series(list(texts), dtype=object)}))
         shape = AskedForVectors(self._index, rows_of, "vector", "embed")
-        shape.session = self._accessor._session
-        run = self._begin(how, lambda how: self._accessor._run(operation, table, {"on": "text", "options": {}}, shape, how))
-        (column,) = self._followed(run, "embed")
+        shape.session = asker.accessor._session
+        column = self._made(asker, EMBEDDING, text_table(texts), shape)
         if column.isna().all():
             return np.full((len(texts), 1), np.nan, dtype=np.float32)
         matrix = matrix_of(column)
         lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
         return np.asarray(matrix / np.where(lengths == 0, 1.0, lengths), dtype=np.float32)
 
-    def note(self, said: str) -> None:
-        """Have this sentence told at the end."""
-        self._procedure.runs[-1][1].outcomes.notes.append(said)
+    def failed(self, said: str) -> None:
+        """Have it told at the end what became of what failed, with one of the reasons."""
+        example = "" if self._example is None else f", e.g. {self._example}"
+        self.note(f"{said}{example}. llmkit.last().errors() has them all")
 
-    def _begin(self, how: How, start: Callable[[How], Run[Any]]) -> Run[Any]:
+    def note(self, said: str) -> None:
+        """Have this sentence told at the end, once."""
+        if said not in self._noted:
+            self._noted.add(said)
+            self._procedure.note(said)
+
+    def _made(self, asker: Asker, asking: Asking, table: Any, shape: Asked) -> Any:
         stopped = self._procedure.stopped
         if isinstance(stopped, Cancelled):
             raise stopped
-        policy = replace(how.policy, max_cost=self._procedure.room())
-        return start(replace(how, policy=policy, wait=False, show_progress=False))
-
-    def _followed(self, run: Run[Any], step: str) -> list[Any]:
-        made = self._procedure.follow(run, step=step)
-        stopped = run.stopped
+        operation, arguments = asking
+        policy = replace(asker.how.policy, max_cost=self._procedure.room())
+        how = replace(asker.how, policy=policy, wait=False, show_progress=False, dry_run=False)
+        run = asker.accessor._run(operation, table, arguments, shape, how)
+        (made,) = self._procedure.follow(run, step=shape.name)
+        for said in run.outcomes.notes:
+            self.note(said)
+        self._procedure.owed = max(self._procedure.owed, run.owed)
+        errors, stopped = run.outcomes.errors, run.stopped
+        if errors and self._example is None:
+            self._example = errors[min(errors)]
         if isinstance(stopped, BudgetReached):
             if self.spent is None:
-                run.outcomes.notes.append(f"{stopped}. What is answered is kept; with more, the same call sends only the rest")
+                self.note(f"{stopped}. What is answered is kept; with more, the same call sends only the rest")
             self.spent = stopped
         elif isinstance(stopped, LLMError):
             stopped.add_note("llmkit: what is answered is kept, and the same call again sends only the rest.")
             raise stopped
         return made
+
+
+#: One vector for each text of ``text_table``.
+EMBEDDING: Asking = (EMBED, {"on": "text", "options": {}})
+
+
+def text_table(texts: Sequence[str]) -> FrameTable:
+    """Texts as a table."""
+    return FrameTable(pd.DataFrame({"text": pd.Series(list(texts), dtype=object)}))
 
 
 def claim_of(frame: pd.DataFrame, said: Any, on: Any, what: str) -> tuple[str, list[Any], bool]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Grouping", "best_number", "grouped", "silhouette"]
+__all__ = ["MOST_GROUPS", "Grouping", "best_number", "grouped", "silhouette"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -19,7 +19,7 @@ _ROUNDS = 100
 _STARTS = 4
 #: Vectors that the number of groups is chosen by.
 _SAMPLE = 1_000
-_MOST_GROUPS = 12
+MOST_GROUPS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def grouped(vectors: Floats, weights: npt.NDArray[np.float64], n: int, random_st
     rng = np.random.default_rng(random_state)
     best = min((_once(vectors, weights, n, rng) for _ in range(_STARTS)), key=lambda found: float(weights @ found.distance**2))
     sizes = np.bincount(best.group, weights, minlength=len(best.centres))
-    order = np.argsort(-sizes, kind="stable")
-    place = np.empty(len(order), dtype=np.intp)
+    order = np.argsort(-sizes, kind="stable")[: int((sizes > 0).sum())]
+    place = np.zeros(len(sizes), dtype=np.intp)
     place[order] = np.arange(len(order))
     return Grouping(place[best.group], best.centres[order], best.distance)
 
@@ -129,7 +129,7 @@ def best_number(vectors: Floats, weights: npt.NDArray[np.float64], random_state:
     if len(vectors) > _SAMPLE:
         some = np.sort(rng.choice(len(vectors), _SAMPLE, replace=False))
         vectors, weights = vectors[some], weights[some]
-    tried = range(2, min(_MOST_GROUPS, len(vectors) - 1) + 1)
+    tried = range(2, min(MOST_GROUPS, len(vectors) - 1) + 1)
     if not tried:
         return max(1, min(2, len(vectors)))
     return max(tried, key=lambda n: silhouette(vectors, grouped(vectors, weights, n, random_state).group))

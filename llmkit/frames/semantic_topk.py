@@ -74,15 +74,16 @@ class _Tournament:
             if groups:
                 lost = self._lost_in(groups)
             else:
-                comparable = [item for item in in_play if item in self.known]
-                self.apart += [item for item in in_play if item not in self.known]
-                in_play, lost = comparable, self._lost_to_others(comparable)
+                lost = self._lost_to_others(in_play)
                 if not lost:
-                    return sorted(in_play)
+                    self.apart += [item for item in in_play if item not in self.known]
+                    return sorted(item for item in in_play if item in self.known)
             given_up = {item for item in in_play if self._hopeless(item)}
             self.apart += sorted(given_up)
             in_play = [item for item in in_play if item not in lost and item not in given_up]
-        return in_play
+        alone = [item for item in in_play if self._failures[item] and item not in self.known]
+        self.apart += alone  # the last of those that all failed is no winner
+        return [item for item in in_play if item not in alone]
 
     def _lost_in(self, groups: list[Group]) -> set[int]:
         lost: set[int] = set()
@@ -101,21 +102,25 @@ class _Tournament:
 
     def _lost_to_others(self, rivals: list[int]) -> set[int]:
         """Rivals whose own comparison failed are compared with those that the other one has beaten: who loses to them loses to it."""
-        pairs = []
+        pairs: list[Group] = []
+        above: list[int] = []
         for item in rivals:
             for other in rivals:
                 tried = self._tried[item, other]
                 if item != other and tried < min(_PATIENCE, len(self.under[other])):
                     pairs.append((item, self.under[other][tried]))
+                    above.append(other)
                     self._tried[item, other] += 1
                     break
         if not pairs:
             return set()
-        lost = set()
-        for (item, beaten), order in zip(pairs, self.ask(pairs), strict=True):
-            if order is not None and order[0] == beaten:
-                self.under[beaten].append(item)
-                lost.add(item)
+        lost: set[int] = set()
+        for (item, beaten), other, order in zip(pairs, above, self.ask(pairs), strict=True):
+            if order is not None:
+                self.known.add(item)
+                if order[0] == beaten and other not in lost:  # else each would stand under the other, where nobody finds them
+                    self.under[beaten].append(item)
+                    lost.add(item)
         return lost or self._lost_to_others(rivals)
 
     def _hopeless(self, item: int) -> bool:
@@ -184,12 +189,14 @@ def quick(items: int, k: int, ask: Ask) -> Ranking:
             before += len(segment)
         if not opened:
             break
-        groups = [(segments[place][0][0], other) for place in opened for other in segments[place][0][1:]]
+        groups: list[Group] = [(segments[place][0][0], other) for place in opened for other in segments[place][0][1:]]
         orders = iter(zip(groups, ask(groups), strict=True))
         pieces: dict[int, list[tuple[list[int], int]]] = {}
         for place in opened:
             (pivot, *others), barren = segments[place]
-            above, below, failed = [], [], []
+            above: list[int] = []
+            below: list[int] = []
+            failed: list[int] = []
             for (_, other), order in islice(orders, len(others)):
                 (failed if order is None else above if order[0] == other else below).append(other)
             if above or below:

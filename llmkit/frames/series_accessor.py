@@ -59,7 +59,10 @@ class SeriesAccessor(Accessor):
         self._series = series
 
     def __dir__(self) -> list[str]:
-        return ["chat", "classify", "embed", "extract", "matrix", "rerank", "speak", "transcribe", "using"]
+        return [
+            "agg", "chat", "classify", "cluster", "dedup", "embed", "extract", "filter", "matrix", "rerank", "speak",
+            "topk", "transcribe", "using",
+        ]  # fmt: skip
 
     def using(self, session: Session) -> SeriesAccessor:
         """The same methods with a session of your own instead of the shared one."""
@@ -67,7 +70,9 @@ class SeriesAccessor(Accessor):
 
     def _as_frame(self) -> tuple[FrameAccessor, Any]:
         name = "value" if self._series.name is None else self._series.name
-        return FrameAccessor(self._series.to_frame(name), self._own_session), name
+        frame = FrameAccessor(self._series.to_frame(name), self._own_session)
+        frame._series = self._series
+        return frame, name
 
     chat = _on_values(
         FrameAccessor.chat,
@@ -79,6 +84,11 @@ class SeriesAccessor(Accessor):
     rerank = _on_values(FrameAccessor.rerank, "Order the values by how well they answer a query: a frame, best first, with ``score``.")
     extract = _on_values(FrameAccessor.extract, "Turn each value into the fields of a schema: a frame of typed columns.")
     classify = _on_values(FrameAccessor.classify, "Give each value one of several labels, or all that apply.")
+    filter = _on_values(FrameAccessor.filter, "Keep the values for which a sentence is true: a series.")
+    topk = _on_values(FrameAccessor.topk, "Find the values that meet a criterion best: a frame, best first, with ``rank``.")
+    agg = _on_values(FrameAccessor.agg, "Answer one question about all values together.", without=("by",))
+    dedup = _on_values(FrameAccessor.dedup, "Keep one of each group of near-duplicate values: a series.")
+    cluster = _on_values(FrameAccessor.cluster, "Sort the values into groups of like ones, and have each group named.")
     transcribe = _on_values(FrameAccessor.transcribe, "Write down what is said in recordings.")
     speak = _on_values(FrameAccessor.speak, "Have the values read aloud.")
 

@@ -126,7 +126,7 @@ def _row(extraction: Extraction, row: int, records: Sequence[Mapping[str, Any]] 
 
 
 def _cell(column: str, text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
-    return f'<div class="cell" dir="auto"><span class="name">{_escaped(column)}</span>\n{_marked(text, spans)}</div>'
+    return f'<div class="name"><bdi>{_escaped(column)}</bdi></div><div class="cell" dir="auto">{_marked(text, spans)}</div>'
 
 
 def _fields(labels: Mapping[str, str], record: Mapping[str, Any]) -> str:
@@ -139,7 +139,7 @@ def _fields(labels: Mapping[str, str], record: Mapping[str, Any]) -> str:
         if verdict is not None and isinstance(reason, str):
             notes.append(f"{verdict}: {_short(reason)}")
         beside = f' <span class="name">({_escaped("; ".join(notes))})</span>' if notes else ""
-        lines.append(f'<dt class="{_colour(place)}">{_escaped(label)}</dt><dd dir="auto">{_value(record.get(name))}{beside}</dd>')
+        lines.append(f'<dt class="{_colour(place)}"><bdi>{_escaped(label)}</bdi></dt><dd>{_value(record.get(name))}{beside}</dd>')
     return f"<dl>{''.join(lines)}</dl>"
 
 
@@ -147,7 +147,7 @@ def _value(value: Any) -> str:
     if value is None:
         return '<span class="left">missing</span>'
     plain = to_jsonable_python(value, fallback=str)
-    return _escaped(_short(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)))
+    return f"<bdi>{_escaped(_short(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)))}</bdi>"
 
 
 def _colour(place: int) -> str:
@@ -178,7 +178,7 @@ def _marked(text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
             parts.append(_between(text, start, stop, bool(spans)))
             continue
         ending = [name for _, end, _, name in spans if end == stop]
-        label = f"<sup>{_escaped(', '.join(ending))}</sup>" if ending else ""
+        label = f'<sup dir="auto">{_escaped(", ".join(ending))}</sup>' if ending else ""
         title = _escaped(", ".join(name for _, name in over))
         parts.append(f'<mark class="{_colour(over[0][0])}" title="{title}">{_escaped(text[start:stop])}{label}</mark>')
     return "".join(parts)

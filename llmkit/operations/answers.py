@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, NoReturn, get_args
 
 import orjson
@@ -271,8 +272,9 @@ class Reader:
         self._validator = model.__pydantic_validator__
         self._dump = model.__pydantic_serializer__.to_python
         kinds = _kinds(model.__pydantic_core_schema__)
-        self._has_floats = bool(kinds & {"float", "any", "json", "complex"})
-        self._has_times = bool(kinds & {"date", "datetime", "time", "timedelta"})
+        self._has_floats = any(kinds[kind] for kind in ("float", "any", "json"))
+        self._has_times = any(kinds[kind] for kind in ("date", "datetime", "time", "timedelta"))
+        self._is_nested = kinds["model"] > 1 or any(kinds[kind] for kind in _HOLDING)
         self._names: frozenset[str] | None = None
 
     def read(self, text: str, cut: bool = False) -> Extracted:
@@ -318,6 +320,7 @@ class Reader:
             field twice, or says nothing.
         """
         said = raw if isinstance(raw, str) else raw.decode()
+        odd = "\\" in said or "NaN" in said or "Infinity" in said
         try:
             instance = self._validator.validate_json(said, strict=True)
         except ValidationError as error:
@@ -325,9 +328,10 @@ class Reader:
                 raise
             instance = self._validator.validate_json(said)
             self._refuse_what_was_made(error)
+            odd = True
         given = len(instance.__pydantic_fields_set__)
-        # Each field that is given has one colon; more of them are in texts, in nested objects, or of keys that should not be there.
-        if said.count(":") > given:
+        # Each field that is given has one key; more of what ends as keys do are in texts, in nested objects, or should not be there.
+        if said.count('":') > given or " :" in said or "\n:" in said or "\t:" in said or "\r:" in said:
             self._refuse_odd_keys(said, instance)
         if not given and self._model.model_fields:
             raise Invalid("it says nothing: write null where there is nothing to say")
@@ -336,7 +340,8 @@ class Reader:
         if self._has_times and _NUMERAL.search(said):
             self._refuse_numerals_as_times(said)
         data = self._dump(instance, by_alias=False, warnings=False)
-        if self._has_floats or "\\" in said:
+        # Digits enough make a float infinite without a word.
+        if odd or (self._has_floats and (self._is_nested or math.inf in data.values() or -math.inf in data.values())):
             _refuse_what_json_has_not(data)
         return Extracted(said, data[self._inner] if self._inner else data)
 
@@ -542,7 +547,7 @@ def _scalars(said: str) -> Iterator[Any]:
 
 def _parsed(said: str) -> Any:
     try:
-        return json.loads(said, object_pairs_hook=_once, parse_constant=_refuse)
+        return _EACH_ONCE.decode(said)
     except (ValueError, RecursionError):
         raise Invalid(_BROKEN) from None
 
@@ -555,29 +560,25 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _misplaced(plain: Any, instance: Any) -> str:
-    """The name of a record that lacks a field and has a key that is no field's, which may be that field's misspelt."""
-    stack = [(plain, instance)]
-    while stack:
-        said, made = stack.pop()
-        if isinstance(made, BaseModel) and isinstance(said, dict):
-            model = type(made)
-            if model.model_config.get("extra") != "allow":
-                known = {name for key, field in model.model_fields.items() for name in _known_as(key, field)}
-                if any(key not in known for key in said) and len(made.__pydantic_fields_set__) < len(model.model_fields):
-                    return model.__name__
-            for key, field in model.model_fields.items():
-                name = next((name for name in _known_as(key, field) if name in said), None)
-                if name is not None and isinstance(said[name], dict | list):
-                    stack.append((said[name], getattr(made, key, None)))
-        elif isinstance(made, list | tuple) and isinstance(said, list) and len(made) == len(said):
-            stack += zip(said, made, strict=True)
-        elif isinstance(made, dict) and isinstance(said, dict):
-            stack += [(said[key], value) for key, value in made.items() if key in said]
-    return ""
+_EACH_ONCE = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
 
 
-def _known_as(key: str, field: Any) -> Iterator[str]:
+class _Known(NamedTuple):
+    """The keys that a model knows, all and of each field; whether it takes others too."""
+
+    names: frozenset[str]
+    fields: tuple[tuple[str, tuple[str, ...]], ...]
+    takes_more: bool
+
+
+@lru_cache(maxsize=256)
+def _known(model: type[BaseModel]) -> _Known:
+    fields = tuple((key, tuple(_keys_of(key, field))) for key, field in model.model_fields.items())
+    names = frozenset(name for _, names in fields for name in names)
+    return _Known(names, fields, model.model_config.get("extra") == "allow")
+
+
+def _keys_of(key: str, field: Any) -> Iterator[str]:
     yield key
     alias = field.validation_alias
     for one in getattr(alias, "choices", [alias]):
@@ -585,6 +586,28 @@ def _known_as(key: str, field: Any) -> Iterator[str]:
             yield one
         elif hasattr(one, "path"):
             yield str(one.path[0])
+
+
+def _misplaced(plain: Any, instance: Any) -> str:
+    """The name of a record that lacks a field and has a key that is no field's, which may be that field's misspelt."""
+    stack = [(plain, instance)]
+    while stack:
+        said, made = stack.pop()
+        if isinstance(said, dict):
+            if isinstance(made, BaseModel):
+                known = _known(type(made))
+                if not known.takes_more and len(made.__pydantic_fields_set__) < len(known.fields) and not said.keys() <= known.names:
+                    return type(made).__name__
+                for key, names in known.fields:
+                    for name in names:
+                        inside = said.get(name)
+                        if inside.__class__ is dict or inside.__class__ is list:
+                            stack.append((inside, getattr(made, key, None)))
+            elif isinstance(made, dict):
+                stack += [(said[key], value) for key, value in made.items() if key in said]
+        elif isinstance(said, list) and isinstance(made, list | tuple) and len(made) == len(said):
+            stack += zip(said, made, strict=True)
+    return ""
 
 
 def _swapped(plain: Any, swap: Any) -> Any:
@@ -615,12 +638,17 @@ def _refuse_what_json_has_not(data: Any) -> None:
             stack += value
 
 
-def _kinds(schema: Any) -> set[str]:
-    found, stack = set(), [schema]
+#: Types of pydantic's that hold others.
+_HOLDING = ("list", "dict", "tuple", "set", "frozenset", "any", "json", "dataclass", "typed-dict", "generator")
+
+
+def _kinds(schema: Any) -> Counter[str]:
+    found: Counter[str] = Counter()
+    stack = [schema]
     while stack:
         part = stack.pop()
         if isinstance(part, dict):
-            found.add(str(part.get("type", "")))
+            found[str(part.get("type", ""))] += 1
             stack += part.values()
         elif isinstance(part, list | tuple):
             stack += part

@@ -5,20 +5,19 @@ The request is a chat's with a schema; what differs is what becomes of the reply
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import BadInput, BadOutput, InvalidRequest, LLMError, Truncated
-from ..types import Operation, Provider, Reply, Request
-from .chat import CHAT, ChatPayload, Message, Scored
-from .schemas import Extracted, Fields, Invalid
+from ..errors import BadInput, BadOutput, LLMError, Truncated
+from ..types import Operation, Reply, Request
+from .chat import CHAT, ChatPayload, Message, Schema, Scored
+from .schemas import Extracted, Fields, Invalid, fields_of
 
-__all__ = ["EXTRACT", "MODES", "extracting", "mode_of", "usual_instructions"]
+__all__ = ["EXTRACT", "MODES", "extracting", "formed", "mode_of", "usual_instructions"]
 
 #: instructor's names of modes, and ours; some are one vendor's.
 MODES: dict[str, tuple[str, str]] = {
@@ -36,14 +35,6 @@ MODES: dict[str, tuple[str, str]] = {
     "md_json": ("words", ""),
     "words": ("words", ""),
 }
-
-#: After a refusal: what a server that knows no schemas may still know.
-_LESSER = {"json_schema": "tools", "tools": "json_object", "json_object": "words"}
-
-_ABOUT_THE_MODE = re.compile(
-    r"response_format|json_schema|json_object|output_config|output_format|tool_choice|\btools?\b|function|schema|structured|grammar|guided",
-    re.I,
-)
 
 
 def mode_of(name: str) -> tuple[str, str]:
@@ -92,7 +83,8 @@ def _read(fields: Fields, max_reask: int, more_tokens: int | None, request: Requ
     assert isinstance(payload, ChatPayload) and payload.schema is not None
     text = reply.value.text if isinstance(reply.value, Scored) else reply.value
     try:
-        return replace(reply, value=fields.read(text, cut=reply.finish == "length"))
+        value = fields.read(text, reply.finish == "length")
+        return Reply(value, reply.usage, reply.model, reply.finish, reply.request_id)
     except Invalid as error:
         invalid = error
     except Exception as error:  # a validator of the caller's: whatever it raises is this row's
@@ -106,20 +98,16 @@ def _read(fields: Fields, max_reask: int, more_tokens: int | None, request: Requ
     if sum(isinstance(message, _Again) for message in payload.messages) >= max_reask:
         return BadOutput(f"the answer is not valid: {invalid.why}", kind="invalid")
     messages = (*payload.messages, *_turns(text, invalid.told))
-    schema = replace(payload.schema, mode="words") if invalid.prose and not payload.schema.mode else payload.schema
+    schema = _in_mode(payload.schema, "words") if invalid.prose and not payload.schema.mode else payload.schema
     return Request(request.operation, replace(payload, messages=messages, schema=schema, opening=None), request.options)
 
 
-def _lesser(request: Request, provider: Provider, mode: str, error: LLMError | None) -> str:
-    schema = request.payload.schema
-    if schema is None:
-        return ""
-    if error is None:
-        return str(schema.mode)  # what the next round was recast to
-    if schema.mode or not isinstance(error, InvalidRequest) or not _ABOUT_THE_MODE.search(error.message):
-        return ""
-    usual = str(provider.quirks.get("structured", "json_schema"))
-    return _LESSER.get(mode or {"tool": "tools"}.get(usual, usual), "")
+def _lesser(request: Request, modes: Sequence[str], mode: str, error: LLMError | None) -> str:
+    left = modes[modes.index(mode) + 1 :] if mode in modes else modes[1:]
+    if error is None:  # what the next round was recast to
+        schema = request.payload.schema
+        return schema.mode if schema is not None and schema.mode in left else ""
+    return left[0] if left and error.of_form else ""
 
 
 def _recast(request: Request, mode: str) -> Request:
@@ -129,15 +117,12 @@ def _recast(request: Request, mode: str) -> Request:
     return replace(request, payload=replace(payload, schema=_in_mode(payload.schema, mode)))
 
 
-def _in_mode(schema: Any, mode: str) -> Any:
-    """The same schema asked for in this mode, one object a schema and mode: wires keep what they made of the last one."""
-    global _last  # noqa: PLW0603
-    if _last[0] is not schema or _last[1].mode != mode:
-        _last = schema, replace(schema, mode=mode)
-    return _last[1]
-
-
-_last: tuple[Any, Any] = (None, None)
+def _in_mode(schema: Schema, mode: str) -> Schema:
+    """The same schema asked for in this mode: one object a schema and mode, so that wires prepare it once."""
+    found: Schema | None = schema.prepared.get(mode)
+    if found is None:
+        found = schema.prepared[mode] = replace(schema, mode=mode)
+    return found
 
 
 def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
@@ -188,3 +173,39 @@ def extracting(fields: Fields, max_reask: int = 1, more_tokens: int | None = Non
         lesser=_lesser,
         recast=_recast,
     )
+
+
+# ----------------------------------------------------------------------------------------------------------- chat in a form
+
+
+def formed(given: Any, schema: Schema, chat: Operation = CHAT) -> Operation:
+    """A chat whose answers are JSON of a form, as text: read, asked again and asked for otherwise as ``extract`` does it.
+
+    Parameters
+    ----------
+    given : pydantic model or JSON schema
+        What the form was made of; what no model can be made of is checked to be one JSON object.
+    schema : Schema
+        The form; where its ``schema`` is ``None``, any JSON object will do.
+    chat : Operation
+    """
+    fields = _AN_OBJECT
+    if schema.schema is not None:
+        try:
+            fields = fields_of(given)
+        except BadInput:  # JSON schema says more than a model can check
+            if isinstance(given, type):
+                raise
+    return replace(chat, read=partial(_read_text, fields), blocking=fields.runs_code, lesser=_lesser, recast=_recast)
+
+
+class _AnObject(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+_AN_OBJECT = Fields("the answer", "record", _AnObject, _AnObject)
+
+
+def _read_text(fields: Fields, request: Request, reply: Reply) -> Reply | LLMError | Request:
+    outcome = _read(fields, 1, None, request, reply)
+    return replace(outcome, value=outcome.value.raw) if isinstance(outcome, Reply) else outcome

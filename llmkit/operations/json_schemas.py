@@ -16,11 +16,26 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Union
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, create_model
+from pydantic.errors import PydanticUndefinedAnnotation
+from pydantic_core import SchemaError
 from typing_extensions import TypeAliasType
 
 from ..errors import BadInput
 
-__all__ = ["OURS", "TYPES", "Part", "Reader", "class_name", "is_json_schema", "literal", "model_of", "plain_schema", "spelled"]
+__all__ = [
+    "OURS",
+    "TYPES",
+    "Part",
+    "Reader",
+    "class_name",
+    "first_line",
+    "is_json_schema",
+    "literal",
+    "model_of",
+    "plain_schema",
+    "spelled",
+    "titled",
+]
 
 #: JSON's types, as schemas name them.
 TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None, "array": list, "object": dict}
@@ -86,12 +101,35 @@ def is_json_schema(given: Mapping[Any, Any]) -> bool:
 def model_of(
     name: str, fields: Mapping[str, Any], about: str | None = None, extra: Any = "forbid", validators: Any = None
 ) -> type[BaseModel]:
-    """``create_model`` without its warnings: a field may be called ``copy`` or ``json``, as pydantic's own methods are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        config = OURS if extra is None else ConfigDict(**{**OURS, "extra": extra})
-        made: type[BaseModel] = create_model(name, __config__=config, __doc__=about, __validators__=validators, **fields)
+    """``create_model`` without its warnings: a field may be called ``copy`` or ``json``, as pydantic's own methods are.
+
+    Raises
+    ------
+    BadInput
+        Names the field that no class can have.
+    """
+    config = OURS if extra is None else ConfigDict(**{**OURS, "extra": extra})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            made: type[BaseModel] = create_model(name, __config__=config, __doc__=about, __validators__=validators, **fields)
+    except Exception as error:  # pydantic has several, and each says what it cannot describe
+        for said, (kind, _) in fields.items():
+            try:
+                TypeAdapter(kind)
+            except PydanticUndefinedAnnotation:  # a class that is being made
+                continue
+            except Exception as fault:
+                raise BadInput(f"the field {said} has a type that JSON has no form for ({first_line(fault)})") from None
+        raise BadInput(f"{name} is no schema ({first_line(error)})") from None
     return made
+
+
+def first_line(error: Exception) -> str:
+    """What pydantic says, without its advice."""
+    lines = str(error).splitlines()
+    said = lines[-1] if isinstance(error, SchemaError) else lines[0]
+    return said.partition(". Set `")[0].removesuffix(".").strip()
 
 
 def spelled(name: str) -> tuple[str, dict[str, str]]:
@@ -101,10 +139,14 @@ def spelled(name: str) -> tuple[str, dict[str, str]]:
     return f"field{name}", {"alias": name}
 
 
+def titled(said: str) -> str:
+    """``line items`` and ``line_items`` as classes are called: ``LineItems``."""
+    return "".join(word[:1].upper() + word[1:] for word in re.findall(r"[^\W_]+", said))
+
+
 def class_name(said: str, otherwise: str = "Answer") -> str:
-    """A name for a class, made of words."""
-    words = re.findall(r"[^\W_]+", said)
-    name = said if said.isidentifier() and not said.startswith("_") else "".join(word[:1].upper() + word[1:] for word in words)
+    """A name for a class: as it is said, where Python can say it."""
+    name = said if said.isidentifier() and not said.startswith("_") else titled(said)
     name = name if name and not name[0].isdigit() else f"{otherwise}{name}"
     return f"{name}_" if keyword.iskeyword(name) or name in _USED else name
 
@@ -315,7 +357,7 @@ class Reader:
             return self._literals(schema, where)
         kind = schema.get("type", _guessed(schema))
         if isinstance(kind, list):
-            several = [self._part({**_without(schema, *_SAYS - {"format"}), "type": one}, where, hint) for one in kind]
+            several = [self._part(_only_of(schema, one), where, hint) for one in kind]
             return _union(several) if several else _refuse(where, "type is an empty list", "type")
         if kind is None:
             return Part(Any, "Any")
@@ -380,7 +422,7 @@ class Reader:
 
     def _object(self, schema: Mapping[str, Any], where: str, hint: str) -> Part:
         if schema.get("properties"):
-            return self._class(schema, self._named(hint), where, about=str(schema.get("description") or ""))
+            return self._class(schema, self._named(titled(hint)), where, about=str(schema.get("description") or ""))
         if schema.get("required"):
             _refuse(where, "required names fields that properties does not have", "required")
         more = schema.get("additionalProperties", True)
@@ -476,7 +518,8 @@ class Reader:
         target = self._found(ref, where)
         if isinstance(target, Mapping) and target == _without(self._root, "$defs", "definitions") and "#" in self._open:
             return self._reference("#", where)
-        name = self._named(ref.rpartition("/")[2])
+        name = ref.rpartition("/")[2]
+        name = self._named(name if self._loose else titled(name))
         entry = self._open[ref] = [name, False]
         where = f"{where} ({name})" if where else name
         if isinstance(target, Mapping) and target.get("properties"):
@@ -577,6 +620,12 @@ def _form(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"json_schema_extra": {"format": schema["format"]}} if "format" in schema else {}
 
 
+def _only_of(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What a schema of several types says of one of them."""
+    others = {name for bounds_of, bounds in _BOUNDS.items() if bounds_of != kind for name in bounds} - set(_BOUNDS.get(kind, {}))
+    return {**_without(schema, *_SAYS - {"format"}, *others, *(() if kind == "string" else ("format",))), "type": kind}
+
+
 def _guessed(schema: Mapping[str, Any]) -> str | None:
     """The type that a schema means where it names none."""
     if "properties" in schema or "additionalProperties" in schema:
@@ -625,8 +674,12 @@ def _identifier(name: str, taken: set[str]) -> str:
     """A field's name in the text of a class; where it is another than in JSON, the field has an alias."""
     word = re.sub(r"\W+", "_", name).strip("_")
     word = word if word and not word[0].isdigit() else f"field_{word}".rstrip("_")
-    protected = word.startswith(("model_validate", "model_dump")) or hasattr(BaseModel, word) or word in ("model_config", "model_fields")
-    base = word = f"{word}_" if protected or keyword.iskeyword(word) or word in _USED else word
+    word = (
+        f"field_{word}"
+        if word.startswith("model_") and (hasattr(BaseModel, word) or word.startswith(("model_validate", "model_dump")))
+        else word
+    )
+    base = word = f"{word}_" if hasattr(BaseModel, word) or keyword.iskeyword(word) or word in _USED else word
     word = word if word.isidentifier() else "field"
     number = 1
     while word in taken:

@@ -27,7 +27,7 @@ from ..errors import BadInput
 from .answers import Extracted, Invalid, Reader
 from .chat import Schema
 from .json_schemas import Reader as JsonReader
-from .json_schemas import class_name, is_json_schema, model_of, plain_schema, spelled
+from .json_schemas import class_name, first_line, is_json_schema, model_of, plain_schema, spelled, titled
 
 __all__ = ["Extracted", "Fields", "InferredSchema", "Invalid", "fields_of"]
 
@@ -84,18 +84,23 @@ class Fields:
         """What the answer is, as the caller described it."""
         return str(self._whole.get("description", ""))
 
+    @property
+    def defined_as(self) -> str:
+        """The class or type that ``source`` ends with."""
+        return class_name(self.model.__name__ if self.kind == "record" else self.name)
+
     @cached_property
     def source(self) -> str:
-        """Python that defines the same, as pydantic classes: carried out, it has under ``name`` what makes equal fields.
+        """Python that defines the same, as pydantic classes: carried out, it has under ``defined_as`` what makes equal fields.
 
         The checks of validators are no part of a JSON schema, and so are no part of this.
         """
         if self.kind == "record":
-            reader = JsonReader(self._whole, class_name(self.name), loose=True)
+            reader = JsonReader(self._whole, self.defined_as, loose=True)
             reader.record()
         else:
             defined = {name: part for name, part in self._whole.items() if name == "$defs"}
-            reader = JsonReader({**self._whole["properties"][self.inner], **defined}, class_name(self.name), loose=True)
+            reader = JsonReader({**self._whole["properties"][self.inner], **defined}, self.defined_as, loose=True)
             reader.value()
         return reader.source
 
@@ -149,12 +154,8 @@ def _culprit(model: type[BaseModel], error: Exception) -> str:
         try:
             TypeAdapter[Any](field.annotation).json_schema()  # type: ignore[arg-type]
         except Exception as fault:  # pydantic has several, and each says what it cannot describe
-            return f"{name}.{_culprit(inside, fault)}" if inside is not None and inside is not model else f"{name} ({_first_line(fault)})"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].removesuffix(".")
+            return f"{name}.{_culprit(inside, fault)}" if inside is not None and inside is not model else f"{name} ({first_line(fault)})"
+    return first_line(error)
 
 
 def _walked(annotation: Any) -> Iterator[Any]:
@@ -248,7 +249,7 @@ class _Makers:
         if isinstance(given, Mapping):
             if given.get("type") == "json_schema" and isinstance(given.get("json_schema", given.get("schema")), Mapping):
                 inner = given.get("json_schema", given)
-                name, given = str(inner.get("name") or ""), inner.get("schema", inner)
+                name, given = str(inner.get("name") or ""), inner.get("schema")
                 if not isinstance(given, Mapping):
                     raise BadInput('OpenAI\'s form is {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}')
             given = self._of_json(given, class_name(name or str(given.get("title") or ""))) if is_json_schema(given) else given
@@ -258,13 +259,16 @@ class _Makers:
             if len(given) != 1 or not (isinstance(given[0], type | Mapping) or typing.get_origin(given[0]) is not None):
                 raise BadInput('a list holds one schema, e.g. [Item], for any number of records; choices are Literal["a", "b"]')
             given = list[self._of_field(given[0], "", "Item")]  # type: ignore[misc]
-        if not _is_type(given):
+        if given is None or not _is_type(given):
             said = f"the class {type(given).__name__}" if isinstance(given, BaseModel) else "a type"
             raise BadInput(f"a schema is a pydantic model, a mapping of names to types, a JSON schema or {said}, not {given!r:.60}")
         made = self.plain(given, "")
-        for model in self._later:
-            model.model_rebuild(force=True, _types_namespace=self._namespace)
-        return self._as_fields(given, made, name)
+        try:
+            for model in self._later:
+                model.model_rebuild(force=True, _types_namespace=self._namespace)
+            return self._as_fields(given, made, name)
+        except PydanticUserError as error:
+            raise BadInput(f"this is no schema ({first_line(error)})") from None
 
     def _as_fields(self, given: Any, made: Any, name: str) -> Fields:
         bare = _bare(made)
@@ -362,7 +366,7 @@ class _Makers:
                 raise BadInput(f"a field's name is a text, not {said!r}{_at(where)}")
             path = f"{where}.{said}" if where else said
             about, field = _split(member, path)
-            kind = self._of_field(about, path, class_name(said, "Field"))
+            kind = self._of_field(about, path, class_name(titled(said), "Field"))
             fields[said] = (kind, field if field is not None else None if _takes_none(kind) else ...)
         return _model(self._named(name), fields)
 
@@ -387,7 +391,7 @@ class _Makers:
             if not given.strip():
                 raise BadInput(f"the field {where} has an empty description")
             return Annotated[str, Field(description=given)]
-        if not _is_type(given):
+        if given is None or not _is_type(given):
             raise BadInput(f"the field {where} is a type, (type, description), a description or a list of choices, not {given!r:.60}")
         return self.plain(given, where)
 
@@ -397,7 +401,10 @@ class _Makers:
         top = given.get("type") in ("object", None) and isinstance(given.get("properties"), Mapping) and "nullable" not in given
         if not top and given.get("type") == "object" and not where and "additionalProperties" not in given and "allOf" not in given:
             raise BadInput("the schema has no fields: it is an object without properties")
-        return reader.record() if top else reader.value()
+        try:
+            return reader.record() if top else reader.value()
+        except (PydanticUserError, SchemaError, RecursionError) as error:
+            raise BadInput(f"the schema{_at(where)} is none that can be checked ({first_line(error)})") from None
 
 
 def _at(where: str) -> str:
@@ -528,10 +535,10 @@ def _completed(model: type[BaseModel]) -> None:
             model.model_rebuild(_types_namespace=known or None)
         except PydanticUndefinedAnnotation as error:
             if error.name is None or error.name in known:
-                raise BadInput(f"{model.__name__} has an annotation that cannot be read ({_first_line(error)})") from None
+                raise BadInput(f"{model.__name__} has an annotation that cannot be read ({first_line(error)})") from None
             known[error.name] = _looked_up(error.name, model.__name__)
         except Exception as error:  # pydantic has several, and each says what it cannot describe
-            raise BadInput(f"{model.__name__} cannot be checked ({_first_line(error)})") from None
+            raise BadInput(f"{model.__name__} cannot be checked ({first_line(error)})") from None
 
 
 def _check_record(model: type[BaseModel]) -> None:
@@ -554,28 +561,15 @@ def _model(name: str, fields: Mapping[str, Any], about: str = "", validators: An
     given: dict[str, Any] = {}
     for said, (kind, field) in fields.items():
         key, told = spelled(said)
-        info = field if isinstance(field, FieldInfo) else Field(field)
-        given[key] = (kind, FieldInfo.merge_field_infos(info, **told) if told else field)
+        alias: dict[str, Any] = dict(told)
+        given[key] = (Annotated[kind, Field(**alias)] if told else kind, field)
     if len(given) < len(fields):
         raise BadInput(f"{name} has two fields whose names differ in nothing but what pydantic reserves")
-    try:
-        return model_of(name, given, about or None, validators=validators)
-    except Exception as error:  # pydantic has several, and each says what it cannot describe
-        for said, (kind, _) in fields.items():
-            try:
-                TypeAdapter(kind)
-            except PydanticUndefinedAnnotation:
-                continue
-            except Exception as fault:
-                raise BadInput(f"the field {said} has a type that JSON has no form for ({_first_line(fault)})") from None
-        raise BadInput(f"{name} is no schema ({_first_line(error)})") from None
+    return model_of(name, given, about or None, validators=validators)
 
 
 def _wrapper(name: str, inner: str, kind: Any) -> type[BaseModel]:
-    try:
-        return model_of(name, {inner: (kind, ...)})
-    except Exception as error:
-        raise BadInput(f"this type has no JSON schema ({_first_line(error)})") from None
+    return model_of(name, {inner: (kind, ...)})
 
 
 def _said_as(name: str) -> str:

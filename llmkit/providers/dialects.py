@@ -18,6 +18,7 @@ import orjson
 from ..adapter import Target
 from ..errors import Unsupported
 from ..operations.chat import Schema
+from ..types import Request
 
 __all__ = ["DIALECTS", "MODES", "Asked", "Dialect", "Inexpressible", "asked", "modes", "without_invented_nulls", "written"]
 
@@ -195,9 +196,11 @@ def asked(schema: Schema, target: Target) -> Asked:
     return found  # type: ignore[no-any-return]
 
 
-def modes(schema: Schema, target: Target) -> tuple[Sequence[str], str]:
+def modes(request: Request, target: Target) -> tuple[Sequence[str], str]:
     """``Codec.modes`` of the wires that chat."""
-    how = asked(schema, target)
+    if request.payload.schema is None:
+        return (), ""
+    how = asked(request.payload.schema, target)
     return how.modes, how.note
 
 
@@ -364,11 +367,12 @@ class _Writing:
 
     def _reference(self, schema: Mapping[str, Any], path: tuple[str, ...], above: tuple[str, ...], depth: int) -> dict[str, Any]:
         ref = str(schema["$ref"])
-        if ref in above and not self.dialect.recursion:
-            raise Inexpressible(path, "holds itself")
         found = self._found(ref, path)
+        recursive = ref in _references(found, self.root)
+        if recursive and not self.dialect.recursion:
+            raise Inexpressible(path, "holds itself")
         # Nothing may stand beside a reference. What is said of the field is said of a copy, unless that would never end.
-        if schema.keys() - {"$ref", "title", "$defs", "definitions", "default"} and ref not in _references(found, self.root):
+        if schema.keys() - {"$ref", "title", "$defs", "definitions", "default"} and not recursive:
             made: dict[str, Any] = self._form(self._opened(schema, path), path, (*above, ref), depth)
             return made
         name = self.names.get(ref)

@@ -33,6 +33,9 @@ _PER_REQUEST = re.compile(
     r"|split into more batches|too many tokens in batch",
     re.I,
 )
+#: Servers that say 500 to a form they cannot follow: ikawrakow/ik_llama.cpp#778, ollama/ollama via datalab-to/marker#984,
+#: noonghunna/club-3090#45 (vLLM); seen 2026-11-21.
+_NO_SUCH_FORM = re.compile(r"response_format type must be|invalid json schema in format|grammar error: unimplemented", re.I)
 _SPENT = re.compile(r"/ month|per day|monthly spending cap", re.I)
 
 
@@ -68,6 +71,8 @@ def classify_error(status: int, headers: Mapping[str, str], body: bytes) -> LLME
     if status >= 500 or status in (409, 425):
         if "unsupported value: NaN" in said:  # Ollama: the same text fails every time (ollama/ollama#14657)
             return InvalidRequest("the server cannot embed this text (its vector is not a number)", **refused.facts)
+        if _NO_SUCH_FORM.search(said):
+            return refused.invalid()
         return refused.fault(status)
     cap = _PER_REQUEST.search(said)
     if status == 413 or code == "max_tokens_per_request" or cap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import (
@@ -19,6 +20,21 @@ from ..errors import (
 )
 
 __all__ = ["Refused"]
+
+#: What servers say that refuse a way to ask for a structured answer: vLLM ("features not supported by xgrammar", "Grammar error",
+#: "--enable-auto-tool-choice"), llama.cpp ('"json_schema" or "grammar"', "tools param requires --jinja flag"), Ollama ("does not support
+#: tools", "expected "json" or a JSON schema"), LM Studio ("'response_format.type' must be"), OpenAI and Groq ("invalid schema for
+#: response_format"), DeepSeek ("does not support this tool_choice"), Gemini ("a response mime type"), Anthropic ("output_config"). That it
+#: is the way, and not the row, is seen when another way is answered. Issues of these projects, seen 2026-11-21.
+_OF_FORM = re.compile(
+    r"response[_ ]?(?:format|schema|mime)|json[_ ]?(?:schema|object|mode)|output_(?:config|format)|tool[_-]choice|\btools?\b|\bfunctions?\b"
+    r"|\bschemas?\b|structured[_ ]outputs?|\bx?grammar|\bguided_",
+    re.I,
+)
+#: Groq, of what its model wrote for one row: https://console.groq.com/docs/errors, seen 2026-11-21.
+_OF_ANSWER = re.compile(r"failed_generation|json_validate_failed|failed to (?:generate|validate|parse|call)|does not match the", re.I)
+#: OpenRouter, as a 404: Routstr/routstr-core#554, openstory-so/openstory#1302, seen 2026-11-21.
+_NOBODY_CAN = re.compile(r"no endpoints found that (?:support|can handle)", re.I)
 
 
 class Refused:
@@ -55,7 +71,9 @@ class Refused:
         return OutOfCredit(f"the account has no credit left{self.told}. {advice}", **self.facts)
 
     def gone(self) -> ModelGone:
-        return ModelGone(f"the provider does not serve this model or address{self.told}", **self.facts)
+        gone = ModelGone(f"the provider does not serve this model or address{self.told}", **self.facts)
+        gone.of_form = _NOBODY_CAN.search(self.told) is not None
+        return gone
 
     def too_fast(self) -> RateLimited:
         return RateLimited(f"too many requests for this account{self.told}", **self.facts)
@@ -80,4 +98,6 @@ class Refused:
         return ContextTooLong(advice, **self.facts)
 
     def invalid(self) -> InvalidRequest:
-        return InvalidRequest(f"the request was refused{self.told}", **self.facts)
+        refused = InvalidRequest(f"the request was refused{self.told}", **self.facts)
+        refused.of_form = _OF_FORM.search(self.told) is not None and _OF_ANSWER.search(self.told) is None
+        return refused

@@ -40,6 +40,8 @@ class Loopback:
         self.latency: float | Callable[[Seen], float] = 0.0  # before an ordinary answer; faults and 429s come at once
         # From a request's body, whichever wire it came by, to the text of its answer; None says what `content.reply` makes of it.
         self.answer: Callable[[dict[str, Any]], str] | None = None
+        # From a request's body to what it is refused with; None serves it.
+        self.refuse: Callable[[dict[str, Any]], Status | None] | None = None
         # Tokens that a chat's prompt is said to hold beside its messages: read from the vendor's cache, written to it. Vendors that
         # count them as input have them in that number too.
         self.cached_tokens = self.cache_write_tokens = 0
@@ -240,7 +242,7 @@ class Loopback:
             return refusal
         limit = self._limit.refusal(request)
         if limit is None:
-            return None
+            return None if self.refuse is None else self.refuse(request.body)
         self.rate_limited_count += 1
         return vendor.voice.too_fast(limit, self._limit.told)
 

@@ -90,3 +90,30 @@ def test_a_word_that_is_longer_than_a_window_is_cut() -> None:
 
 def test_nothing_is_one_window_of_nothing() -> None:
     assert windows("", 10) == [""]
+
+
+@given(TEXTS | st.text("ab. \n。", max_size=400), ROOM, OVERLAPS)
+def test_windows_of_sentences_cover_the_text_and_keep_to_their_bound(text: str, room: int, overlap: float) -> None:
+    pieces = windows(text, room, overlap, sentences=True)
+    assert text.startswith(pieces[0])
+    assert text.endswith(pieces[-1])
+    assert all(estimated_tokens(piece) <= room + 1e-3 for piece in pieces)
+    if overlap == 0:
+        assert "".join(pieces) == text
+
+
+@given(st.integers(1, 400), ROOM, OVERLAPS)
+def test_no_character_between_sentences_is_lost(length: int, room: int, overlap: float) -> None:
+    # Every character but the seams occurs once.
+    text = "".join("。" if number % 7 == 6 else chr(0x4E00 + number) for number in range(length))
+    pieces = windows(text, room, overlap, sentences=True)
+    ends = [text.index(piece) + len(piece) for piece in pieces if len(piece) > 1]
+    assert all(character in "".join(pieces) for character in text)
+    assert ends == sorted(ends)
+
+
+def test_a_window_ends_with_the_best_seam_in_its_second_half() -> None:
+    text = "A first one. A second one.\n\nA new paragraph, long enough. And more of it here, up to the end."
+    assert windows(text, 15, 0.0, sentences=True)[0] == "A first one. A second one.\n\n"
+    assert windows("今日は良い天気です。明日は雨が降るでしょう。", 20, 0.0, sentences=True)[0] == "今日は良い天気です。"
+    assert windows("no sentence at all in these many words", 6, 0.0, sentences=True)[0] == "no sentence at all "

@@ -130,6 +130,20 @@ def test_ctrl_c_stops_the_cell_and_the_requests_and_the_next_run_sends_only_the_
     assert before == settled(busy)
 
 
+def test_ctrl_c_holds_for_extract_as_it_does_for_chat(notebook: Notebook, busy: Loopback) -> None:
+    # The provider says the first number in the row's text.
+    call = 'frame = df.llm.extract({"title": str, "number": int | None}, on="text", model="lab/m")'
+    said = notebook.interrupted(call, busy, 500)
+    assert "KeyboardInterrupt" == said["ename"]
+    seen = settled(busy)
+    notebook.run("1 + 1")
+    assert seen == settled(busy) < ROWS // 2
+    finished = int(notebook.run('print(llmkit.last().partial()["number"].notna().sum())'))
+    assert seen - 64 - Writer.CROWD <= finished <= seen
+    notebook.run(call + '; assert frame["number"].tolist() == list(range(len(df))); assert frame["number"].dtype == "Int64"')
+    assert seen + ROWS - finished == settled(busy)
+
+
 def test_a_restart_in_the_middle_of_a_run_asks_only_for_what_was_not_finished(notebook: Notebook, busy: Loopback) -> None:
     notebook.start(CALL)
     busy.wait_for(3_000, 60)

@@ -63,8 +63,8 @@ def test_two_processes_keep_to_one_limit_together_and_use_it(lab: Loopback, aske
     seconds = time.monotonic() - began
     # A second's worth may go at once, and the rest at 59/60 of the limit.
     steady = 2 * rows - PER_SECOND
-    print(f"{2 * rows} rows in {seconds:.2f} s, {busiest(lab, 3.0)} in the busiest three seconds")
+    print(f"{2 * rows} rows in {seconds:.2f} s, {busiest(lab, 5.0)} in the busiest five seconds")
     assert lab.requests == 2 * rows
-    assert busiest(lab, 3.0) <= (3 * PER_SECOND + PER_SECOND) * 1.05
+    assert busiest(lab, 5.0) <= (5 * PER_SECOND + PER_SECOND) * 1.05
     assert seconds >= steady / PER_SECOND / 1.05
     assert seconds <= 3 * steady / PER_SECOND, "and it is used: two processes of half the limit each could be no slower"

@@ -1,0 +1,118 @@
+"""Quality against cost as a figure, with labels that do not lie on one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["draw"]
+
+Floats = npt.NDArray[np.float64]
+
+#: Okabe and Ito's blue, which colour-blind people see as others do.
+_BLUE, _GREY = "#0072B2", "#999999"
+
+#: Where a label may stand: points to the right and above, and which of its corners is there. The first that is free is taken.
+_NEAR = [(8, 0, "left", "center"), (-8, 0, "right", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top")]
+_FAR = [(x, y, "left" if x > 0 else "right", "center") for reach in (18, 32, 48, 66, 86) for x in (14, -14) for y in (reach, -reach)]
+
+
+def draw(
+    labels: Sequence[str],
+    at: Floats,
+    heights: Floats,
+    bounds: Sequence[tuple[float, float]] | None,
+    across: str,
+    upward: str,
+    title: str,
+) -> Any:
+    """A point a label; those without a place are named below."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
+    pyplot.close(figure)  # pyplot's own list would keep it for ever, and a notebook would show it twice
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize="small")
+    axes.grid(color=_GREY, alpha=0.2)
+    axes.set_ylabel(upward)
+    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    placed = np.flatnonzero(np.isfinite(at) & np.isfinite(heights))
+    absent = [label for place, label in enumerate(labels) if place not in placed]
+    axes.set_xlabel(across + (f"\nnot shown, unknown: {', '.join(map(_short, absent))}" if absent else ""))
+    if not len(placed):
+        axes.text(0.5, 0.5, "nothing is known", transform=axes.transAxes, ha="center", va="center", color="#666666")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return figure
+    places: list[int] = placed.tolist()
+    x, y = at[places], heights[places]
+    _scale(axes, x)
+    best = _frontier(x, y)
+    axes.plot(x[best], y[best], color=_GREY, linewidth=1, zorder=1)
+    for one in places if bounds is not None else ():
+        assert bounds is not None
+        axes.vlines(at[one], *bounds[one], color=_BLUE, alpha=0.35, linewidth=2, zorder=2)
+    axes.plot(x, y, "o", color=_BLUE, markersize=7, zorder=3)
+    axes.margins(x=0.12, y=0.15)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if upward != "mean score" else f"{value:g}")
+    _label(figure, axes, x, y, [_short(labels[place]) for place in places])
+    return figure
+
+
+def _scale(axes: Any, x: Floats) -> None:
+    """Logarithmic where the dearest is several times the cheapest; what is free then stands left of the rest."""
+    paid = x[x > 0]
+    if len(paid) and paid.max() > 5 * paid.min():
+        if len(paid) == len(x):
+            axes.set_xscale("log")
+        else:
+            axes.set_xscale("symlog", linthresh=paid.min() / 2, linscale=0.4)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "")
+    elif len(paid):
+        axes.set_xlim(left=0)
+
+
+def _frontier(x: Floats, y: Floats) -> list[int]:
+    """The places that no other beats in both, from left to right."""
+    found: list[int] = []
+    for place in sorted(range(len(x)), key=lambda one: (x[one], -y[one])):
+        if not found or y[place] > y[found[-1]]:
+            found.append(place)
+    return found
+
+
+def _label(figure: Any, axes: Any, x: Floats, y: Floats, labels: Sequence[str]) -> None:
+    """Each label at the first place beside its point that no other label, no point and no edge is in."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # the layout is known from here on
+    points = axes.transData.transform(np.column_stack([x, y]))
+    taken = [Bbox.from_bounds(left - 5, low - 5, 10, 10) for left, low in points]
+    edge = axes.get_window_extent()
+    for place in np.argsort(-y, kind="stable").tolist():
+        others = taken[:place] + taken[place + 1 :]
+        for number, (across, up, side, level) in enumerate(_NEAR + _FAR):
+            point = (x[place], y[place])
+            text = axes.annotate(
+                labels[place], point, (across, up), textcoords="offset points", ha=side, va=level, fontsize="small", zorder=4
+            )
+            box = text.get_window_extent()
+            inside = box.x0 >= edge.x0 and box.x1 <= edge.x1 and box.y0 >= edge.y0 and box.y1 <= edge.y1
+            if inside and not any(box.overlaps(other) for other in others):
+                if number >= len(_NEAR):
+                    line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.6}
+                    axes.annotate("", point, (across, up), textcoords="offset points", arrowprops=line, zorder=1)
+                break
+            text.remove()
+        else:  # nowhere is free: there are dozens
+            text = axes.annotate(labels[place], point, (8, 0), textcoords="offset points", va="center", fontsize="small")
+            box = text.get_window_extent()
+        taken.append(box)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 34 else f"{label[:32]}…"
