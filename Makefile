@@ -81,10 +81,24 @@ $(VENV)-all/.ready: pyproject.toml
 	$(call install,$(VENV)-all,.[all$(comma)dev])
 
 clean:
-	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lab $(VENV)-bare $(VENV)-all $(VENV)-llama benchmarks/.peers .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: providers
 
 # docs/providers.md from what the code declares; tests/providers/conformance proves it.
 providers: $(VENV)/.ready
 	$(BIN)/python scripts/providers_page.py
+
+.PHONY: llama
+
+# extract against llama.cpp and a model of random numbers that it holds to the schema's grammar. The engine has an environment of its own.
+llama: $(VENV)/.ready $(VENV)-llama/.ready
+	LLMKIT_LLAMA_PYTHON=$(VENV)-llama/bin/python $(BIN)/python -m pytest -s tests/process/test_llama.py
+
+$(VENV)-llama/.ready:
+	@if [ -n "$(UV)" ]; then \
+	    $(UV) venv -q --allow-existing -p $(PYTHON) $(VENV)-llama && $(UV) pip install -q -p $(VENV)-llama/bin/python xllamacpp gguf; \
+	else \
+	    $(PYTHON) -m venv $(VENV)-llama && $(VENV)-llama/bin/python -m pip install -q --disable-pip-version-check xllamacpp gguf; \
+	fi
+	@touch $@

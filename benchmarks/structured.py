@@ -16,7 +16,7 @@ from .contest import Job, contest
 from .contestants import Options
 from .measure import Measured, judged, serve_as_contestant, table
 from .measure import contest as measure
-from .peers import ENVIRONMENTS, GaveUp
+from .peers import ENVIRONMENTS, GaveUp, tokenizers
 from .results import kept
 from .rows import answer, text
 from .server import serving
@@ -105,7 +105,7 @@ def _theirs(url: str, name: str, rounds: int) -> Measured:
     for _ in range(rounds):
         for kind, module, contestant in (("plain", f"peers.{module_of_plain}", plain_name), ("structured", "structured_peers", name)):
             try:
-                found = contest(f"benchmarks.{module}", contestant, job, python)
+                found = contest(f"benchmarks.{module}", contestant, job, python, tokenizers())
             except RuntimeError as error:
                 raise GaveUp(str(error)) from None
             if found["lost"] + found["wrong"]:

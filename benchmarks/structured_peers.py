@@ -10,8 +10,8 @@ from typing import Any
 from .contest import KEY, MODEL, Ask, Contestant, Job, gathering, serve_as_contestant
 from .rows import MARK
 
-#: environment -> its contestant for plain chat, and the module of ``benchmarks.peers`` that has it. openaivec puts many rows in one request of
-#: another API, which the quick server does not serve.
+#: environment -> module of ``benchmarks.peers`` and contestant for plain chat. openaivec puts many rows in one request of another API,
+#: which the quick server does not serve.
 PLAIN = {
     "openai": ("openai", "openai SDK (2 retries)"),
     "instructor": ("openai", "openai SDK (2 retries)"),

@@ -19,7 +19,25 @@ from .frames.comparing import compare
 from .frames.comparison import Comparison
 from .frames.inferring import infer_schema
 from .frames.spreadsheets import safe_for_spreadsheets
-from .front import Connection, add_provider, ask, connect, detect_local, find, last, limit, models, providers, set_key, use
+from .front import (
+    Connection,
+    add_provider,
+    ask,
+    connect,
+    detect_local,
+    find,
+    last,
+    limit,
+    models,
+    on_run,
+    parameters,
+    preferences,
+    providers,
+    running,
+    served,
+    set_key,
+    use,
+)
 from .reports import Report, report, runs, usage
 from .run import Run
 from .session import Session
@@ -62,12 +80,17 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "last",
     "limit",
     "models",
+    "on_run",
+    "parameters",
+    "preferences",
     "providers",
     "rerank",
     "report",
     "reranker",
+    "running",
     "runs",
     "safe_for_spreadsheets",
+    "served",
     "set_key",
     "speak",
     "stream",

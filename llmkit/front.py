@@ -13,12 +13,12 @@ from .asking import chat, embed, rerank
 from .catalogue import BUILT_IN
 from .errors import BadInput, BadOutput, ConfigError, KeyRejected, LLMError, OutOfCredit, Truncated
 from .frames.catalogue_tables import models_table, providers_table, servers_table, ways_table
-from .run import Run
+from .run import Run, begun
 from .session import default
 
 __all__ = [
-    "Connection", "add_provider", "ask", "chat", "connect", "detect_local", "embed", "find", "last", "limit", "models", "providers",
-    "rerank", "set_key", "use",
+    "Connection", "add_provider", "ask", "chat", "connect", "detect_local", "embed", "find", "last", "limit", "models", "on_run",
+    "parameters", "preferences", "providers", "rerank", "running", "served", "set_key", "use",
 ]  # fmt: skip
 
 
@@ -260,9 +260,10 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None, *, keep: 
         E.g. ``"openai"``.
     key : str or callable, optional
         The key, or a function that returns the one of the moment. Without it you are asked with getpass.
-    keep : {"memory", "keyring"}
+    keep : {"memory", "keyring", ".env"}
         For this process, or in the system's keyring as well, where later processes find it (extra ``llmkit[keyring]``; ``keyring del llmkit
-        openai`` removes it). Keys by hand go before environment variables, those before ``.env``, that before the keyring; the keyring is
+        openai`` removes it), or as a line of the nearest ``.env`` file, which is made with mode 0600 where there is none and named in
+        ``.gitignore``. Keys by hand go before environment variables, those before ``.env``, that before the keyring; the keyring is
         looked at for providers whose key was kept there by this function, for all with ``LLMKIT_KEYRING=1``, for none with ``0``.
 
     Examples
@@ -274,10 +275,11 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None, *, keep: 
     'given by hand'
     """
     session = default()
-    if session.catalogue.provider(provider) is None:
+    known = session.catalogue.provider(provider)
+    if known is None:
         raise session.catalogue.unknown(provider, str(provider))
-    if keep not in ("memory", "keyring"):
-        raise ConfigError(f'keep is "memory" or "keyring", not {keep!r}')
+    if keep not in ("memory", "keyring", ".env"):
+        raise ConfigError(f'keep is "memory", "keyring" or ".env", not {keep!r}')
     if key is None:
         from getpass import getpass
 
@@ -288,10 +290,13 @@ def set_key(provider: str, key: str | Callable[[], str] | None = None, *, keep: 
     if not callable(key) and (not isinstance(key, str) or not key.strip()):
         what = "empty" if isinstance(key, str) else f"of type {type(key).__name__}"
         raise ConfigError(f"the key for {provider} is {what}; give it as a text, or as a function that returns one")
-    if keep == "keyring":
+    if keep != "memory":
         if callable(key):
-            raise ConfigError("a function cannot be kept in the keyring; give the key as a text")
-        session.settings.keep(provider, key)
+            raise ConfigError(f"a function cannot be kept in {'the keyring' if keep == 'keyring' else 'a file'}; give the key as a text")
+        if keep == "keyring":
+            session.settings.keep(provider, key)
+        else:
+            session.settings.keep_in_file(known, key)
     session.set_key(provider, key)
 
 
@@ -381,3 +386,138 @@ def last() -> Run[Any]:
     if run is None:
         raise ConfigError("nothing has run yet in this session")
     return run
+
+
+def running() -> list[Run[Any]]:
+    """The runs of this process that go on just now, the newest first. One that is made of several stands for these.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.running()
+    []
+    """
+    return [run for run in reversed(list(begun.running.values())) if not run.done]
+
+
+def on_run(function: Callable[[Run[Any]], Any]) -> Callable[[], None]:
+    """Have ``function(run)`` called whenever a run begins in this process, in the thread that begins it.
+
+    Returns
+    -------
+    callable
+        Call it to have that end.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> seen = []
+    >>> stop = llmkit.on_run(lambda run: seen.append(run.operation))
+    >>> _ = llmkit.chat("Hello", model="echo/echo")
+    >>> stop()
+    >>> seen
+    ['chat']
+    """
+
+    def stop() -> None:
+        if function in begun.listeners:
+            begun.listeners.remove(function)
+
+    begun.listeners.append(function)
+    return stop
+
+
+def served(server: str, api_key: str | None = None) -> list[str]:
+    """The models that a server says it has, asked now; nothing of it is kept.
+
+    Parameters
+    ----------
+    server : str
+        A base URL such as ``"http://127.0.0.1:8000/v1"``, or the name of a provider that speaks OpenAI's format.
+    api_key : str, optional
+        Where it wants one; a provider's own is found as for a call.
+
+    Raises
+    ------
+    LLMError
+        Nobody is there, the key is refused, or what is there lists no models.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.served("somewhere")
+    Traceback (most recent call last):
+    llmkit.errors.ConfigError: this is neither a provider's name nor an address; one is written like http://127.0.0.1:8000/v1
+    """
+    return default().picker.served(server, api_key)
+
+
+def parameters(model: str, operation: str = "chat") -> list[str]:
+    """The parameters that a model's provider has a word for, such as ``temperature`` or ``seed``; its key need not be there.
+
+    Parameters
+    ----------
+    model : str
+        ``"provider/model"`` or a canonical name.
+    operation : str
+        What it is wanted for.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.parameters("anthropic/claude-haiku-4-5"), llmkit.parameters("local/lexical", "embed")
+    (['temperature', 'max_tokens'], ['dimensions'])
+    """
+    return default().picker.parameters(model, operation)
+
+
+def preferences(**changes: Any) -> dict[str, Any]:
+    """What is kept for you beyond this process, in the user's config directory: your favourite models and your budget. No keys.
+
+    Parameters
+    ----------
+    favourites : list of str, optional
+        Models that ``ModelPicker`` shows first.
+    budget : float, optional
+        US dollars that ``CostPanel`` warns beyond; it stops nothing (``max_cost`` does).
+    budget_per : {"day", "month"}, optional
+        Of which the budget is.
+
+    Returns
+    -------
+    dict
+        All that is kept, after the changes; ``None`` forgets one.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> llmkit.preferences(favourites=["openai/gpt-5-mini"])["favourites"]
+    ['openai/gpt-5-mini']
+    >>> llmkit.preferences(favourites=None)
+    {}
+    """
+    settings = default().settings
+    for name, value in changes.items():
+        fits = _PREFERENCES.get(name)
+        if fits is None:
+            raise BadInput(f"there is no preference {name!r}; there is {', '.join(_PREFERENCES)}")
+        if value is not None and not fits(value):
+            raise BadInput(f"{value!r} is no {name}")
+    if changes:
+        settings.prefer(changes)
+    return {name: value for name, value in settings.preferences().items() if name in _PREFERENCES and _PREFERENCES[name](value)}
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+_PREFERENCES: dict[str, Callable[[Any], bool]] = {
+    "favourites": _is_names,
+    "budget": _is_amount,
+    "budget_per": lambda value: value in ("day", "month"),
+}

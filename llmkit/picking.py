@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from . import catalogue, event_loop, foreign
 from .adapter import Adapter, Target
 from .catalogue import Catalogue, Retired, meaning
-from .errors import ConfigError, LLMError, MissingExtra, MissingKey, UnknownModel, Unsupported
-from .settings import Settings, is_loopback
+from .errors import ConfigError, LLMError, MissingExtra, MissingKey, ServerFault, UnknownModel, Unsupported
+from .settings import Settings, header_of, is_loopback
 from .types import Model, Operation, Provider, Secret
 
 __all__ = ["Picker", "Way", "adapter_for"]
@@ -30,6 +31,18 @@ _PACKAGE = {"anthropic": "anthropic", "cohere": "cohere", "voyage": "voyageai"}
 _ANY_VENDOR = ("chat", "transcribe")
 #: Seconds that a port of this computer has to answer.
 _LOOK = 0.5
+#: Seconds that a server somebody named has to answer.
+_PROBE = 10.0
+#: Wire formats whose list of models is read.
+_LISTED = ("openai",)
+#: What the calls for an operation take beside the text.
+_PARAMETERS = {
+    "chat": ("temperature", "max_tokens", "seed"),
+    "extract": ("temperature", "max_tokens", "seed"),
+    "embed": ("dimensions",),
+    "transcribe": ("language", "prompt"),
+    "speak": ("voice", "format", "speed", "instructions"),
+}
 
 catalogue.default.folder = lambda: Settings().cache_dir / "catalogue"
 
@@ -55,7 +68,8 @@ class Picker:
     Parameters
     ----------
     get : callable
-        ``await get(url, timeout=seconds)`` gives a response with ``status`` and ``body``: how ports of this computer are looked at.
+        ``await get(url, timeout=seconds)``, and ``headers=`` beside for a server that wants a key, gives a response with ``status`` and
+        ``body``: how ports of this computer are looked at.
     """
 
     def __init__(self, settings: Settings, known: Catalogue, get: Callable[..., Awaitable[Any]]) -> None:
@@ -382,6 +396,63 @@ class Picker:
             return [(provider, str(model["id"])) for model in models]
         except (LLMError, ValueError, LookupError, TypeError):
             return []
+
+    def served(self, server: str, key: str | None = None, timeout: float = _PROBE) -> list[str]:
+        """The models that a server says it has: of a provider by its name, or at a base URL."""
+        provider = self.catalogue.provider(server)
+        if provider is not None:
+            provider = self.settings.addressed(provider)
+            secret = self.settings.key(provider)
+            key = key or (secret.reveal() if secret is not None else None)
+            protocol, url = provider.protocol, provider.base_url
+        else:
+            protocol, url = "openai", _address(server)
+        if protocol not in _LISTED:
+            raise Unsupported(f"llmkit does not read {server}'s list of models; llmkit.models() has those it knows")
+        headers = {"Authorization": f"Bearer {header_of(key, 'the key')}"} if key else {}
+        answer = event_loop.call(self._fetch, f"{url}/models", timeout, headers)
+        if answer.status != 200:
+            raise adapter_for(protocol).classify_error(answer.status, answer.headers, answer.body)
+        try:
+            return [str(model["id"]) for model in orjson.loads(answer.body)["data"]]
+        except (ValueError, LookupError, TypeError):
+            raise ServerFault(
+                "this server answers, but not with a list of models; is the path right (often /v1)?", kind="bad_response"
+            ) from None
+
+    async def _fetch(self, url: str, timeout: float, headers: dict[str, str]) -> Any:
+        return await self._get(url, timeout=timeout, headers=headers)
+
+    def parameters(self, name: str, operation: str) -> list[str]:
+        """The parameters of a call that a model's wire has a word for, whether its key is there or not."""
+        first, _, rest = name.partition("/")
+        if first in catalogue.BUILT_IN:
+            provider, _ = _built_in(first, rest)
+        else:
+            known = self.catalogue.provider(first)
+            if known is None:
+                named = self.catalogue.named(name)
+                known = self.catalogue.provider(named[0].provider) if named else None
+            if known is None:
+                raise self.catalogue.unknown(name, first if "/" in name else None)
+            provider = known
+        codec = adapter_for(provider.protocol).codecs.get(operation)
+        offered = _PARAMETERS.get(operation, ())
+        return [] if codec is None else [given for given in offered if codec.options is None or given in codec.options]
+
+
+def _address(text: str) -> str:
+    """A base URL, checked; what is none is not repeated, since a key may have been typed in its place."""
+    try:
+        parts = urlsplit(text.strip())
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError("this is neither a provider's name nor an address; one is written like http://127.0.0.1:8000/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError("an address holds no user, password, ? or #: a key has a place of its own")
+    return text.strip().rstrip("/")
 
 
 def _listed(model: Any) -> list[Any]:

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from . import event_loop
 from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable, Unsupported
 from .outcomes import CACHE, MISSING, Outcomes
 from .types import Outcome, Price, Progress, Usage
 
-__all__ = ["Run", "Shape", "to_the_caller"]
+__all__ = ["Run", "Shape", "begun", "to_the_caller"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -24,7 +26,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Shape(Protocol[T_co]):
     """How outcomes look to the caller: floors above know frames, this one does not.
 
-    One that has ``view(run, rows)`` and ``report(run)`` beside gives the run these.
+    One that has ``view(run, rows)`` and ``report(run)`` beside gives the run these; one whose rows are not the run's tells by
+    ``first_error(run)`` why the first of them failed, if any did.
     """
 
     def result(self, run: Run[Any]) -> T_co: ...
@@ -49,6 +52,8 @@ class Run(Generic[T]):
 
     #: Between the names of its models: each serves what the one before could not.
     _between = " > "
+    #: Whether it is a part of another run, which then stands for it.
+    part = False
 
     def __init__(
         self,
@@ -86,7 +91,12 @@ class Run(Generic[T]):
     def begin(self, work: Callable[[], Any]) -> None:
         """Start ``work``, a coroutine function that settles the outcomes; the session calls this once."""
         self._work = work
+        self._start()
+
+    def _start(self) -> None:
         self._running = event_loop.start(self._drive)
+        if not self.part:
+            begun.add(self)
 
     async def _drive(self) -> None:
         assert self._work is not None
@@ -94,6 +104,7 @@ class Run(Generic[T]):
             await self._work()
         finally:
             self._ended = time.monotonic()
+            begun.running.pop(id(self), None)
 
     @property
     def done(self) -> bool:
@@ -156,15 +167,22 @@ class Run(Generic[T]):
         if isinstance(stopped, AccessError | Unreachable) or (stopped is not None and self._on_error == "raise"):
             stopped.add_note(self._kept())
             raise stopped
-        if self._on_error == "raise" and self.outcomes.errors:
-            first = min(self.outcomes.errors)
-            error = self.outcomes.errors[first]
+        error = self._first_error() if self._on_error == "raise" else None
+        if error is not None:
             error.add_note(self._kept())
             raise error
         self._tell()
         if isinstance(stopped, BudgetReached):
             warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
         return self._shape.result(self)
+
+    def _first_error(self) -> LLMError | None:
+        """Why the first failed row did, ``None`` where none did."""
+        errors = self.outcomes.errors
+        if not errors:
+            return None
+        of_rows: Callable[[Run[Any]], LLMError | None] | None = getattr(self._shape, "first_error", None)
+        return errors[min(errors)] if of_rows is None else of_rows(self)
 
     def _tell(self) -> None:
         """Warn of what the caller should know of a run that ended."""
@@ -273,6 +291,19 @@ class Run(Generic[T]):
         """
         return sum(self.outcomes.lost.values())
 
+    def reasons(self) -> list[tuple[str, int, str]]:
+        """Why tasks failed so far: (kind, how many, the message of the first), the most frequent kind first. Cheap while it runs."""
+        found: dict[str, list[Any]] = {}
+        for error in list(self.outcomes.errors.values()):  # in one step: the loop goes on adding to it
+            found.setdefault(error.kind, [0, error])[0] += 1
+        return [(kind, count, str(first)) for kind, (count, first) in sorted(found.items(), key=lambda one: -one[1][0])]
+
+    @property
+    def retries(self) -> int:
+        """Attempts beyond the first of each task that is settled."""
+        attempts = np.asarray(self.outcomes.attempts)[: len(self.outcomes)]
+        return int(np.maximum(attempts, 1).sum(dtype=np.int64)) - len(attempts)
+
     def history(self) -> Any:
         """How the run was paced, a line a second and model.
 
@@ -313,7 +344,7 @@ class Run(Generic[T]):
         assert self._work is not None
         self.outcomes.forget_failures()
         self._began, self._ended, self._drawn = time.monotonic(), None, False
-        self._running = event_loop.start(self._drive)
+        self._start()
         return self
 
     def __repr__(self) -> str:
@@ -336,6 +367,32 @@ class Run(Generic[T]):
         said = f"{self.operation} with {self._between.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
         parts = [said, f"{p.errors:,} errors", f"{p.stored:,} stored", f"{p.tokens:,} tokens", cost, f"{rate:,.0f} rows/s"]
         return ", ".join(parts)
+
+
+class Begun:
+    """The runs that go on in this process, and who wants to hear of each that begins."""
+
+    def __init__(self) -> None:
+        #: By identity, in the order they began; one that ended takes itself out.
+        self.running: dict[int, Run[Any]] = {}
+        self.listeners: list[Callable[[Run[Any]], Any]] = []
+        event_loop.on_fork(self.forget)
+
+    def add(self, run: Run[Any]) -> None:
+        self.running[id(run)] = run
+        if run.done:  # before it was listed
+            self.running.pop(id(run), None)
+        for listener in list(self.listeners):
+            try:
+                listener(run)
+            except Exception as error:  # what somebody looks at must not stop what is looked at
+                warnings.warn(f"llmkit: a listener for runs raised {type(error).__name__}", RuntimeWarning, stacklevel=to_the_caller())
+
+    def forget(self) -> None:
+        self.running, self.listeners = {}, []
+
+
+begun = Begun()
 
 
 def to_the_caller() -> int:

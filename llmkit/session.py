@@ -79,7 +79,9 @@ class Session:
         self._limits: dict[str, dict[str, float]] = {name: dict(limit) for name, limit in (limits or {}).items()}
         #: The model that made vectors of a length, so that a query is embedded the same way.
         self.embedded_with: dict[int, str] = {}
-        self.picker = Picker(self.settings, self.catalogue, lambda url, timeout: self.engine.transport.get(url, timeout=timeout))
+        self.picker = Picker(
+            self.settings, self.catalogue, lambda url, timeout, headers=None: self.engine.transport.get(url, timeout, headers)
+        )
         self.engine = self._new_engine()
         event_loop.on_fork(self._forget)
         event_loop.on_exit(self._close)
@@ -204,9 +206,9 @@ class Session:
                 raise Unsupported(f"{target.name} has no {unknown[0]}; leave it out, or choose another model")
 
     @staticmethod
-    def check_form(route: Sequence[Target], schema: Schema | None) -> str:
+    def check_form(route: Sequence[Target], schema: Any) -> str:
         """Refuse a form that a model of the route cannot be asked for, before anything is sent; why one is not asked in its usual way."""
-        if schema is None:
+        if not isinstance(schema, Schema):  # none, or an operation of the caller's own calls something else so
             return ""
         request, notes = Request("chat", ChatPayload((), schema=schema)), []
         for target in route:
@@ -258,7 +260,8 @@ class Session:
             show_progress=show_progress,
             note=note,
         )
-        if not part_of_another.get():
+        run.part = part_of_another.get()
+        if not run.part:
             self.last_run = run
         run.begin(partial(self._carry_out, plan, run))
         return run

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from .errors import ConfigError, MissingExtra
 from .types import Provider, Secret
 
-__all__ = ["Settings", "is_loopback"]
+__all__ = ["Settings", "header_of", "is_loopback"]
 
 
 #: Under this name keys stand in the system's keyring; the user name is the provider's.
@@ -66,7 +66,7 @@ class Settings:
         if key is None:
             self._keys.pop(provider, None)
         else:
-            self._keys[provider] = Secret(_header(key, f"the key for {provider}") if isinstance(key, str) else key)
+            self._keys[provider] = Secret(header_of(key, f"the key for {provider}") if isinstance(key, str) else key)
 
     def key(self, provider: Provider) -> Secret | None:
         """The provider's key, or ``None``."""
@@ -75,11 +75,11 @@ class Settings:
         for name in provider.key_env:
             value = self._environ.get(name, "").strip()
             if value:
-                return Secret(_header(value, f"the key in {name}"), f"environment variable {name}")
+                return Secret(header_of(value, f"the key in {name}"), f"environment variable {name}")
         path, lines = self._lines()
         for name in provider.key_env:
             if name in lines and (value := lines[name].reveal().strip()):
-                return Secret(_header(value, f"the key {name} in {path}"), f"{name} in {path}")
+                return Secret(header_of(value, f"the key {name} in {path}"), f"{name} in {path}")
         return self._kept(provider.name)
 
     def addressed(self, provider: Provider) -> Provider:
@@ -154,12 +154,47 @@ class Settings:
         except RuntimeError:
             return None
 
+    def keep_in_file(self, provider: Provider, key: str) -> Path:
+        """Write a key into the nearest ``.env`` file, or a new one in the working directory, and see that git passes it over.
+
+        Raises
+        ------
+        ConfigError
+            The file is not the user's, git keeps it already, or an address that stands in it would have the key sent there.
+        """
+        key = header_of(key, f"the key for {provider.name}")
+        if not provider.key_env:
+            raise ConfigError(f"no variable holds a key for {provider.name}, so none can stand in a .env file; keep it in memory")
+        if self._environ.get("LLMKIT_DOTENV", "").strip().lower() == "off":
+            raise ConfigError("LLMKIT_DOTENV=off: a key in a .env file would not be read")
+        if self._folder is None and self._environ is not os.environ:
+            raise ConfigError("this session has an environment of its own and reads no .env file")
+        path, lines = self._lines()
+        path = (path or Path(self._folder or os.getcwd()).absolute() / ".env").resolve()
+        if path.exists() and not (path.is_file() and _trusted(path)):
+            raise ConfigError(f"{path} is not yours to write keys into")
+        led = next((name for name in provider.base_url_env if name in lines), None)
+        if led is not None:
+            # An address counts together with a key of the same file: one that came with a repository would get this one.
+            raise ConfigError(f"{path} sets {led}: a key in that file would be sent there. Take the line out, or write the key yourself")
+        root = _repository(path.parent)
+        if root is not None and _in_index(root, path):
+            raise ConfigError(f"git keeps {path.name} of {root}: the key would be in its history. Run git rm --cached {path.name} first")
+        # Before the key is there: a .env that is committed cannot be taken back.
+        _ignored(path, root)
+        name = next((name for name in provider.key_env if name in lines), provider.key_env[0])
+        written = _with_line(path.read_text("utf-8-sig") if path.exists() else "", name, key)
+        mode = path.stat().st_mode & 0o770 if path.exists() else 0o600
+        _replace(path, written, mode)
+        self._dotenv = None
+        return path
+
     # ------------------------------------------------------------------------------------------------------------- keyring
 
     def keep(self, provider: str, key: str) -> None:
         """Put a key into the system's keyring, and remember that this was asked for."""
         keyring = _keyring()
-        key = _header(key, f"the key for {provider}")
+        key = header_of(key, f"the key for {provider}")
         try:
             keyring.set_password(_SERVICE, provider, key)
         except keyring.errors.KeyringError as error:
@@ -181,7 +216,7 @@ class Settings:
             except keyring.errors.KeyringError:
                 found = None
             said = f"the key for {provider} in the keyring"
-            self._from_keyring[provider] = Secret(_header(found, said), "the system's keyring") if found else None
+            self._from_keyring[provider] = Secret(header_of(found, said), "the system's keyring") if found else None
         return self._from_keyring[provider]
 
     def _asked(self) -> set[str]:
@@ -195,6 +230,20 @@ class Settings:
     def _remember(self, providers: set[str]) -> None:
         self._config_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._config_dir / "keyring.json").write_text(json.dumps(sorted(providers)), "utf-8")
+
+    def preferences(self) -> dict[str, Any]:
+        """What the user prefers, as it was kept; a file that cannot be read says nothing."""
+        try:
+            found = json.loads((self._config_dir / "preferences.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def prefer(self, changes: Mapping[str, Any]) -> None:
+        """Keep changed preferences; ``None`` forgets one."""
+        found = {name: value for name, value in {**self.preferences(), **changes}.items() if value is not None}
+        self._config_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _replace(self._config_dir / "preferences.json", json.dumps(found, indent=1, sort_keys=True), 0o600)
 
     @property
     def _config_dir(self) -> Path:
@@ -276,6 +325,78 @@ def _trusted(path: Path) -> bool:
     return path.stat().st_uid == os.getuid() or not path.parent.stat().st_mode & 0o002
 
 
+def _with_line(text: str, name: str, key: str) -> str:
+    """The text of a ``.env`` file with this variable in the place of its old one, or at the end; every other line as it was."""
+    from dotenv.parser import parse_stream
+
+    plain = re.fullmatch(r"[A-Za-z0-9_./:+=@-]+", key) is not None
+    quoted = key.replace("\\", "\\\\").replace("'", "\\'")
+    line = f"{name}={key}\n" if plain else f"{name}='{quoted}'\n"
+    pieces, placed = [], False
+    for piece in parse_stream(StringIO(text)):
+        if piece.key != name:
+            pieces.append(piece.original.string)
+        elif not placed:
+            # What stands above a variable, comments and blank lines, belongs to its text.
+            above = re.match(r"\s*", piece.original.string)
+            pieces.append((above.group() if above else "") + line)
+            placed = True
+    written = "".join(pieces)
+    if not placed:
+        written += ("" if not written or written.endswith("\n") else "\n") + line
+    return written
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    """Write a file so that there is the old one or the new one at any moment, and nobody else could ever read it."""
+    file, other = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(file, "w", encoding="utf-8", newline="") as out:
+            out.write(text)
+        os.chmod(other, mode)
+        os.replace(other, path)
+    except BaseException:
+        os.unlink(other)
+        raise
+
+
+def _repository(folder: Path) -> Path | None:
+    """The git repository that a folder lies in."""
+    return next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
+
+
+def _in_index(root: Path, path: Path) -> bool:
+    """Whether git keeps a file: its index lists names after their length, and is read without git."""
+    folder = root / ".git"
+    try:
+        if folder.is_file():  # a worktree, or a module of another repository
+            folder = root / folder.read_text("utf-8").removeprefix("gitdir:").strip()
+        name = path.relative_to(root).as_posix().encode()
+        return len(name).to_bytes(2, "big") + name + b"\0" in (folder / "index").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def _ignored(path: Path, root: Path | None) -> None:
+    """See that a ``.gitignore`` names the file, where there is a repository or such a file beside it."""
+    beside = path.parent / ".gitignore"
+    if root is None and not beside.exists():
+        return
+    folders = [folder for folder in (path.parent, *path.parent.parents) if root is not None and folder.is_relative_to(root)]
+    said: list[str] = []
+    for folder in reversed(folders or [path.parent]):
+        try:
+            said += [line.strip() for line in (folder / ".gitignore").read_text("utf-8", errors="replace").splitlines()]
+        except OSError:
+            continue
+    names = {path.name, f"/{path.name}", f"**/{path.name}", f"{path.name}*", "*.env", ".*"}
+    last = next((line for line in reversed(said) if line.removeprefix("!") in names), "!")
+    if last.startswith("!"):
+        text = beside.read_text("utf-8", errors="replace") if beside.exists() else ""
+        with beside.open("a", encoding="utf-8") as out:
+            out.write(("" if not text or text.endswith("\n") else "\n") + f"{path.name}\n")
+
+
 def _moved(provider: Provider, value: str, said: str) -> Provider:
     try:
         url = _completed(value, provider.base_url)
@@ -308,7 +429,7 @@ def _keyring() -> Any:
     return keyring
 
 
-def _header(key: str, which: str) -> str:
+def header_of(key: str, which: str) -> str:
     """The key as it travels in a header; what cannot was copied with something that is no part of it."""
     key = key.strip()
     if not key.isascii() or not key.isprintable():

@@ -124,5 +124,5 @@ def test_a_function_is_not_kept(drawer: Drawer) -> None:
 
 
 def test_another_place_to_keep_a_key_is_an_error() -> None:
-    with pytest.raises(llmkit.ConfigError, match='"memory" or "keyring", not \'disk\''):
+    with pytest.raises(llmkit.ConfigError, match='"memory", "keyring" or ".env", not \'disk\''):
         llmkit.set_key("openai", "not-real", keep="disk")

@@ -38,12 +38,12 @@ class Peer:
 
     def run(self, job: Job) -> Measured:
         try:
-            return contest(f"{__name__}.{self.script}", self.name, job, self.python, _tokenizers())
+            return contest(f"{__name__}.{self.script}", self.name, job, self.python, tokenizers())
         except RuntimeError as error:
             raise GaveUp(str(error)) from None
 
 
-def _tokenizers() -> dict[str, str]:
+def tokenizers() -> dict[str, str]:
     """Several rivals fetch OpenAI's vocabularies from the internet at first use; litellm's package has them, in tiktoken's own form."""
     found = sorted((ENVIRONMENTS / "litellm").glob("lib/*/site-packages/litellm/litellm_core_utils/tokenizers"))
     return {"TIKTOKEN_CACHE_DIR": str(found[0])} if found else {}

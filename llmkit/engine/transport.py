@@ -98,10 +98,10 @@ class Transport:
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
             raise _translated(error, address) from None
 
-    async def get(self, url: str, timeout: float) -> Response:
+    async def get(self, url: str, timeout: float, headers: Mapping[str, str] | None = None) -> Response:
         """Fetch a small JSON page (a server's list of models); errors as in ``post``."""
         session = self._session or self._open()
-        address = _Address(URL(url, encoded=True), CIMultiDict({"Accept": "application/json"}), self._proxy_for(url))
+        address = _Address(URL(url, encoded=True), CIMultiDict({"Accept": "application/json", **(headers or {})}), self._proxy_for(url))
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with session.get(

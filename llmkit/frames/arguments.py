@@ -19,7 +19,6 @@ __all__ = [
     "cache",
     "columns",
     "described",
-    "examples",
     "heeded",
     "input_type",
     "limit",
@@ -131,14 +130,6 @@ def schema(given: Any) -> Schema | None:
     elif isinstance(given, type) and hasattr(given, "model_json_schema"):
         return Schema(given.__name__, given.model_json_schema())
     raise BadInput('response_format is a pydantic model, a JSON schema of an object, or "json"')
-
-
-def examples(given: Any) -> tuple[tuple[str, str], ...]:
-    """Pairs of what is asked and what is said, both texts."""
-    pairs = list(given.items()) if isinstance(given, Mapping) else list(given or ())
-    if not all(isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
-        raise BadInput('examples are pairs of texts, e.g. [("I want my money back", "billing")]')
-    return tuple((asked, said) for asked, said in pairs)
 
 
 def text(name: str, value: Any) -> str | None:

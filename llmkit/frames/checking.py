@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -127,17 +127,20 @@ def _verdicts(
 def _frame_of(run: Run[Any], shape: Extraction) -> pd.DataFrame:
     """For each row that was answered its text and what was read out of it; the others are missing, and are not asked about."""
     records = [None if found is None else found[0] for found in shape.records(run)]
-    columns: dict[Any, list[str | None]] = {
-        column: [None if record is None else cell for cell, record in zip(cells, records, strict=True)]
-        for column, cells in ((column, shape.table.texts(column, 0, len(records))) for column in shape.columns)
-    }
-    name = "extracted"
-    while name in columns:
-        name += "_"
+    columns: dict[str, list[str | None]] = {}
+    for column in shape.columns:
+        cells = shape.table.texts(column, 0, len(records))
+        columns[_free(str(column), columns)] = [None if record is None else cell for cell, record in zip(cells, records, strict=True)]
     assert shape.fields.record is not None
     model = shape.fields.record
-    columns[name] = [None if record is None else _as_json(model, record) for record in records]
+    columns[_free("extracted", columns)] = [None if record is None else _as_json(model, record) for record in records]
     return pd.DataFrame(columns, dtype=object)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _as_json(record: type[BaseModel], value: Mapping[str, Any]) -> str:

@@ -304,7 +304,7 @@ class _Caller:
                 room = procedure.room()
                 if isinstance(runs[-1].stopped, BudgetReached) and room:
                     again: Run[Any] = self.call(one, self.rows, sample, wait=False, max_cost=room)
-                    procedure.follow(again, step=one.label)
+                    procedure.follow(again, step=one.label, instead_of=runs[-1])
                     runs.append(again)
 
 

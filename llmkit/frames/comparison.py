@@ -15,7 +15,7 @@ from ..errors import BadInput, BudgetReached, Cancelled, MissingExtra
 from ..outcomes import LIVE, MISSING
 from ..run import Run
 from .columns import TEXT
-from .scoring import Kind, Mask, agreeing, codes_of, errors_of, kind_of, macro, mark, marker, missing, pairs, slots, wilson
+from .scoring import Kind, Mask, agreeing, codes_of, errors_of, kind_of, macro, mark, marker, missing, numerically, pairs, slots, wilson
 
 __all__ = ["Asked", "Comparison", "Truth"]
 
@@ -23,8 +23,6 @@ __all__ = ["Asked", "Comparison", "Truth"]
 _CLASSES = 20
 
 _NAN = float("nan")
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -205,13 +203,15 @@ class Comparison:
         truths = [read(value) for value in values]
         marks = one.marks(name)
         said, answered = [marks[place] for place in places], one.answered[places]
+        kind = self._kinds[name]
+        if isinstance(one.answers[name].dtype, pd.StringDtype):
+            said = [numerically(other) if isinstance(truth, float) else other for truth, other in zip(truths, said, strict=True)]
         right = np.zeros(len(counts), dtype=bool)
-        right[places] = [there and _same(other, truth) for truth, other, there in zip(truths, said, answered, strict=True)]
+        right[places] = [there and other == truth for truth, other, there in zip(truths, said, answered, strict=True)]
         rights[name] = right
         found: dict[str, Any] = {"known": len(places), "accuracy": _ratio(int(right.sum()), len(places))}
         cells = one.answers[name].tolist()
-        kind = self._kinds[name]
-        exact = sum(1 for place, value in zip(places, values, strict=True) if one.answered[place] and cells[place] == value)
+        exact = sum(1 for place, value in zip(places, values, strict=True) if one.answered[place] and _to_the_letter(cells[place], value))
         found["exact"] = _ratio(exact, len(places)) if kind == "text" or isinstance(one.answers[name].dtype, pd.StringDtype) else _NAN
         found |= (macro if kind == "category" else slots)(truths, said, answered)._asdict()
         away = errors_of(truths, said, answered) if kind == "number" else (_NAN, _NAN)
@@ -385,8 +385,8 @@ class Comparison:
         }
         if against not in sides:
             raise BadInput(f'against is "cost", "seconds" or "tokens", not {against!r}')
-        at = sides[against][0].astype("float64").to_numpy(dtype="float64", na_value=np.nan)
-        heights: Floats = models[self.quality].to_numpy(dtype="float64").astype(np.float64)
+        at = np.asarray(sides[against][0].astype("Float64").to_numpy(dtype="float64", na_value=np.nan), dtype=np.float64)
+        heights = np.asarray(models[self.quality], dtype=np.float64)
         bounds = None
         if self.quality == "accuracy" and self._names == ["value"]:
             counts = self.fields["known"].tolist()
@@ -401,13 +401,8 @@ class Comparison:
 # ------------------------------------------------------------------------------------------------------------------- measures
 
 
-def _same(said: Hashable, truth: Hashable) -> bool:
-    if isinstance(truth, float) and isinstance(said, str):
-        try:
-            return mark(float(said)) == truth
-        except ValueError:
-            return False
-    return said == truth
+def _to_the_letter(said: Any, truth: Any) -> bool:
+    return missing(truth) if missing(said) else isinstance(truth, str) and said == truth
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 _BLUE, _GREY = "#0072B2", "#999999"
 
 #: Where a label may stand: points to the right and above, and which of its corners is there. The first that is free is taken.
-_NEAR = [(8, 0, "left", "center"), (-8, 0, "right", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top")]
+_NEAR = [(9, 0, "left", "center"), (-9, 0, "right", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top")]
 _FAR = [(x, y, "left" if x > 0 else "right", "center") for reach in (18, 32, 48, 66, 86) for x in (14, -14) for y in (reach, -reach)]
 
 
@@ -31,6 +31,7 @@ def draw(
 ) -> Any:
     """A point a label; those without a place are named below."""
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
     pyplot.close(figure)  # pyplot's own list would keep it for ever, and a notebook would show it twice
@@ -55,9 +56,13 @@ def draw(
     for one in places if bounds is not None else ():
         assert bounds is not None
         axes.vlines(at[one], *bounds[one], color=_BLUE, alpha=0.35, linewidth=2, zorder=2)
-    axes.plot(x, y, "o", color=_BLUE, markersize=7, zorder=3)
+    axes.plot(x, y, "o", color=_BLUE, markersize=7, zorder=5)
     axes.margins(x=0.12, y=0.15)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if upward != "mean score" else f"{value:g}")
+    _begin(axes, x)
+    if upward != "mean score":
+        axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if high - low > 0.04 else 1))
     _label(figure, axes, x, y, [_short(labels[place]) for place in places])
     return figure
 
@@ -72,8 +77,12 @@ def _scale(axes: Any, x: Floats) -> None:
             axes.set_xscale("symlog", linthresh=paid.min() / 2, linscale=0.4)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
-    elif len(paid):
-        axes.set_xlim(left=0)
+
+
+def _begin(axes: Any, x: Floats) -> None:
+    """On an even scale what is free stands at the edge."""
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(0 if x.min() > 0 else -0.05 * (x.max() or 1.0), 1.2 * (x.max() or 1.0))
 
 
 def _frontier(x: Floats, y: Floats) -> list[int]:
@@ -87,8 +96,10 @@ def _frontier(x: Floats, y: Floats) -> list[int]:
 
 def _label(figure: Any, axes: Any, x: Floats, y: Floats, labels: Sequence[str]) -> None:
     """Each label at the first place beside its point that no other label, no point and no edge is in."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
+    apart = [withStroke(linewidth=2.5, foreground=axes.get_facecolor())]  # from lines that go through the words
     figure.draw_without_rendering()  # the layout is known from here on
     points = axes.transData.transform(np.column_stack([x, y]))
     taken = [Bbox.from_bounds(left - 5, low - 5, 10, 10) for left, low in points]
@@ -111,6 +122,7 @@ def _label(figure: Any, axes: Any, x: Floats, y: Floats, labels: Sequence[str]) 
         else:  # nowhere is free: there are dozens
             text = axes.annotate(labels[place], point, (8, 0), textcoords="offset points", va="center", fontsize="small")
             box = text.get_window_extent()
+        text.set_path_effects(apart)
         taken.append(box)
 
 

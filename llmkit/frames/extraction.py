@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, create_model
 
-from ..errors import BadInput
+from ..errors import BadInput, LLMError
 from ..operations.schemas import Fields
 from ..outcomes import Outcomes
 from ..run import Run
@@ -24,7 +24,8 @@ from .voting import Sampled, collapsed, sampled
 __all__ = ["VERDICTS", "Beside", "Extraction", "Verdict"]
 
 #: What a judge may say of a value.
-VERDICTS = ("correct", "wrong", "not in the text")
+Verdict = Literal["correct", "wrong", "not in the text"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
 
 _SLICE = 1024
 
@@ -48,12 +49,14 @@ class Beside:
     check: bool = False
 
     def check_arguments(self, fields: Fields, temperature: Any) -> None:
-        """
+        """Refuse what these fields, or this temperature, cannot be asked for.
+
         Raises
         ------
         BadInput
-            What these fields, or this temperature, cannot be asked for.
         """
+        if not isinstance(self.evidence, bool):
+            raise BadInput(f"evidence is True or False, not {self.evidence!r}")
         if not isinstance(self.votes, int) or isinstance(self.votes, bool) or self.votes < 1:
             raise BadInput(f"votes is a whole number of samples a row, not {self.votes!r}")
         if self.votes > 1 and temperature == 0:
@@ -111,9 +114,6 @@ def labels(record: type[BaseModel]) -> dict[str, str]:
     return {name: info.serialization_alias or info.alias or name for name, info in record.model_fields.items() if not info.exclude}
 
 
-Verdict = Literal["correct", "wrong", "not in the text"]
-
-
 class Extraction:
     """How what was extracted looks to the caller: the columns of ``shape``, and ``run.view()`` and ``run.report()``.
 
@@ -146,6 +146,11 @@ class Extraction:
 
     def errors(self, run: Run[Any]) -> Any:
         return self.shape.errors(self.in_rows(run))
+
+    def first_error(self, run: Run[Any]) -> LLMError | None:
+        """Why the first failed row did: one sample of several that failed is no failed row."""
+        errors = self.in_rows(run).outcomes.errors
+        return errors[min(errors)] if errors else None
 
     def history(self, run: Run[Any]) -> Any:
         return self.shape.history(run)

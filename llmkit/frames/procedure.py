@@ -82,6 +82,8 @@ class Procedure(Run[T]):
         self.so_far: Callable[[], Any] = lambda: None
         #: Whether each run warns for itself; ``False`` where the steps tell of all together what became of them.
         self.each_tells = True
+        #: Runs in whose place another one asks for the same: what was billed for them counts, and nothing else.
+        self.replaced: list[Run[Any]] = []
         self._session = session
         self._steps = steps
         self._rows = rows
@@ -115,7 +117,8 @@ class Procedure(Run[T]):
         for step, run in self.runs:
             # The steps went on without it: that is their business, and to be known of.
             if run.stopped is not None and not any(str(run.stopped) in note for note in said):
-                self.note(f"{step}: {run.stopped}")
+                why = str(run.stopped)
+                self.note(why if why.startswith(f"{step}:") else f"{step}: {why}")
         return made
 
     async def _all_ended(self) -> None:
@@ -133,7 +136,7 @@ class Procedure(Run[T]):
         """US dollars that are left for the next run."""
         return None if self._max_cost is None else max(0.0, self._max_cost - (self.cost or 0.0))
 
-    def follow(self, *runs: Run[Any], step: str = "", steps: Sequence[str] = ()) -> list[Any]:
+    def follow(self, *runs: Run[Any], step: str = "", steps: Sequence[str] = (), instead_of: Run[Any] | None = None) -> list[Any]:
         """Wait for runs that go on side by side, and hand back what each made, failed rows missing.
 
         A run that was refused as a whole (``run.stopped``) ends alone: the steps look at it and say what becomes of the rest.
@@ -144,6 +147,8 @@ class Procedure(Run[T]):
             What ``errors()`` calls all of them; by default each its operation.
         steps : sequence of str
             What it calls each.
+        instead_of : Run, optional
+            One that was stopped, whose rows are asked for once more; what it found is in the store.
 
         Raises
         ------
@@ -151,7 +156,9 @@ class Procedure(Run[T]):
             The procedure was stopped; its runs have ended by then.
         """
         names = steps or [step or run.operation for run in runs]
-        self.runs.extend(zip(names, runs, strict=True))
+        listed = [*self.runs, *zip(names, runs, strict=True)]
+        self.runs = [(name, run) for name, run in listed if run is not instead_of]
+        self.replaced += [] if instead_of is None else [instead_of]
         # Looked at after they are listed: a stop that comes in between finds them there.
         if self._cancelled is not None:
             for run in runs:
@@ -188,8 +195,8 @@ class Procedure(Run[T]):
             stopped.add_note(self._kept())
             raise stopped
         for _, run in self.runs if self._on_error == "raise" else ():
-            if run.outcomes.errors:
-                error = run.outcomes.errors[min(run.outcomes.errors)]
+            error = run._first_error()
+            if error is not None:
                 error.add_note(self._kept())
                 raise error
         self._tell()
@@ -212,25 +219,40 @@ class Procedure(Run[T]):
             done=sum(part.done for part in parts),
             errors=sum(part.errors for part in parts),
             stored=sum(part.stored for part in parts),
-            tokens=sum(part.tokens for part in parts),
+            tokens=sum(run.progress().tokens for run in self.replaced) + sum(part.tokens for part in parts),
             cost=self.cost,
             seconds=end - self._began,
         )
 
     @property
     def cost(self) -> float | None:
-        costs = [run.cost for _, run in self.runs]
+        costs = [run.cost for run in self._billed()]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     def tasks(self) -> Iterator[Outcome]:
         return chain.from_iterable(run.tasks() for _, run in self.runs)
 
     def usage(self) -> Usage:
-        return sum((run.usage() for _, run in self.runs), Usage())
+        return sum((run.usage() for run in self._billed()), Usage())
 
     @property
     def possibly_billed(self) -> int:
-        return sum(run.possibly_billed for _, run in self.runs)
+        return sum(run.possibly_billed for run in self._billed())
+
+    def _billed(self) -> list[Run[Any]]:
+        return [*self.replaced, *(run for _, run in self.runs)]
+
+    def reasons(self) -> list[tuple[str, int, str]]:
+        found: dict[str, tuple[int, str]] = {}
+        for _, run in self.runs:
+            for kind, count, example in run.reasons():
+                before = found.get(kind, (0, example))
+                found[kind] = (before[0] + count, before[1])
+        return [(kind, count, example) for kind, (count, example) in sorted(found.items(), key=lambda one: -one[1][0])]
+
+    @property
+    def retries(self) -> int:
+        return sum(run.retries for _, run in self.runs)
 
     def errors(self) -> pd.DataFrame:
         """The failed rows of all runs and why, with the ``step`` and ``model`` each belongs to."""

@@ -26,6 +26,7 @@ __all__ = [
     "mark",
     "marker",
     "missing",
+    "numerically",
     "pairs",
     "slots",
     "wilson",
@@ -104,8 +105,14 @@ def marker(dtype: Any) -> Callable[[Any], Hashable]:
     if pd.api.types.is_bool_dtype(dtype):
         return lambda value: _WORDS.get(value.strip().casefold(), mark(value)) if isinstance(value, str) else mark(value)
     if kind == "text":
-        return lambda value: None if missing(value) else mark(as_text(value))
+        # A number stays one: ``numerically`` reads what was said.
+        return lambda value: mark(as_text(value)) if isinstance(value, bool | np.bool_) else mark(value)
     return mark
+
+
+def numerically(one: Hashable) -> Hashable:
+    """The mark of a text as that of the number that it is, where it is one."""
+    return mark(_number(one))
 
 
 def _number(value: Any) -> Any:

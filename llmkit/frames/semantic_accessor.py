@@ -513,8 +513,8 @@ max_attempts, max_concurrency
     ) -> Any:
         """Sort the rows into groups of like ones, and have each group named.
 
-        The rows are embedded and grouped by k-means (k-means++, the best of four starts); a chat model names each group from its most
-        typical rows, one request a group.
+        The rows are embedded and grouped by k-means (k-means++, the best of four starts, fitted to at most 20,000 different rows); a chat
+        model names each group from its most typical rows, one request a group.
 
         Parameters
         ----------

@@ -14,9 +14,13 @@ __all__ = ["MOST_GROUPS", "Grouping", "best_number", "grouped", "silhouette"]
 
 Floats = npt.NDArray[np.float32]
 
-_ROUNDS = 100
+_ROUNDS = 50
+#: The share of the vectors that may still change their group at the end.
+_SETTLED = 0.0005
 #: Starts, of which the tightest grouping is taken.
 _STARTS = 4
+#: Vectors that the centres are fitted to; the others go to the nearest one.
+_FITTED = 20_000
 #: Vectors that the number of groups is chosen by.
 _SAMPLE = 1_000
 MOST_GROUPS = 12
@@ -29,10 +33,6 @@ class Grouping:
     group: npt.NDArray[np.intp]
     centres: Floats
     distance: Floats
-
-    @property
-    def spread(self) -> float:
-        return float((self.distance.astype(np.float64) ** 2).sum())
 
 
 def grouped(vectors: Floats, weights: npt.NDArray[np.float64], n: int, random_state: int) -> Grouping:
@@ -48,7 +48,12 @@ def grouped(vectors: Floats, weights: npt.NDArray[np.float64], n: int, random_st
         The same number gives the same groups.
     """
     rng = np.random.default_rng(random_state)
-    best = min((_once(vectors, weights, n, rng) for _ in range(_STARTS)), key=lambda found: float(weights @ found.distance**2))
+    some = np.arange(len(vectors)) if len(vectors) <= _FITTED else np.sort(rng.choice(len(vectors), _FITTED, replace=False))
+    fitted, counted = vectors[some], weights[some]
+    best = min((_once(fitted, counted, n, rng) for _ in range(_STARTS)), key=lambda found: float(counted @ found.distance**2))
+    if len(some) < len(vectors):
+        group, squared = _nearest(vectors, np.einsum("ij,ij->i", vectors, vectors), best.centres)
+        best = Grouping(group, best.centres, np.sqrt(squared))
     sizes = np.bincount(best.group, weights, minlength=len(best.centres))
     order = np.argsort(-sizes, kind="stable")[: int((sizes > 0).sum())]
     place = np.zeros(len(sizes), dtype=np.intp)
@@ -57,11 +62,12 @@ def grouped(vectors: Floats, weights: npt.NDArray[np.float64], n: int, random_st
 
 
 def _once(vectors: Floats, weights: npt.NDArray[np.float64], n: int, rng: np.random.Generator) -> Grouping:
-    centres = _seeds(vectors, weights, n, rng)
+    lengths = np.einsum("ij,ij->i", vectors, vectors)
+    centres = _seeds(vectors, lengths, weights, n, rng)
     group = np.full(len(vectors), -1, dtype=np.intp)
     for _ in range(_ROUNDS):
-        nearest, squared = _nearest(vectors, centres)
-        if np.array_equal(nearest, group):
+        nearest, squared = _nearest(vectors, lengths, centres)
+        if (nearest != group).sum() <= _SETTLED * len(vectors):
             break
         group = nearest
         sizes = np.bincount(group, weights, minlength=n)
@@ -69,18 +75,19 @@ def _once(vectors: Floats, weights: npt.NDArray[np.float64], n: int, rng: np.ran
             farthest = int(np.argmax(weights * squared))
             group[farthest], squared[farthest] = centre, 0.0
         sizes = np.bincount(group, weights, minlength=n)
-        sums = np.zeros(centres.shape, dtype=np.float64)
-        np.add.at(sums, group, vectors * weights[:, None])
+        belongs = np.zeros((len(vectors), n), dtype=np.float32)
+        belongs[np.arange(len(vectors)), group] = weights
+        sums = belongs.T @ vectors
         filled = sizes > 0
         centres = np.where(filled[:, None], sums / np.where(filled, sizes, 1.0)[:, None], centres).astype(np.float32)
-    group, squared = _nearest(vectors, centres)
+    group, squared = _nearest(vectors, lengths, centres)
     return Grouping(group, centres, np.sqrt(squared))
 
 
-def _seeds(vectors: Floats, weights: npt.NDArray[np.float64], n: int, rng: np.random.Generator) -> Floats:
+def _seeds(vectors: Floats, lengths: Floats, weights: npt.NDArray[np.float64], n: int, rng: np.random.Generator) -> Floats:
     """k-means++: each next centre is drawn the likelier, the farther it is from those before."""
     chosen = [int(rng.choice(len(vectors), p=weights / weights.sum()))]
-    _, squared = _nearest(vectors, vectors[chosen])
+    _, squared = _nearest(vectors, lengths, vectors[chosen])
     while len(chosen) < n:
         likely = weights * squared
         likely[chosen] = 0.0
@@ -89,16 +96,16 @@ def _seeds(vectors: Floats, weights: npt.NDArray[np.float64], n: int, rng: np.ra
             chosen.append(next(place for place in range(len(vectors)) if place not in chosen))
         else:
             chosen.append(int(rng.choice(len(vectors), p=likely / total)))
-        squared = np.minimum(squared, _nearest(vectors, vectors[chosen[-1:]])[1])
+        squared = np.minimum(squared, _nearest(vectors, lengths, vectors[chosen[-1:]])[1])
     return vectors[chosen].copy()
 
 
-def _nearest(vectors: Floats, centres: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
-    """The nearest centre of each vector, and the square of the distance."""
-    crossed = vectors @ centres.T
-    squared = (vectors**2).sum(axis=1)[:, None] - 2 * crossed + (centres**2).sum(axis=1)[None, :]
+def _nearest(vectors: Floats, lengths: Floats, centres: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """The nearest centre of each vector, and the square of the distance; ``lengths`` are the squares of the vectors' own."""
+    squared = vectors @ (-2 * centres.T)
+    squared += (centres**2).sum(axis=1)
     group = squared.argmin(axis=1)
-    found = np.maximum(np.take_along_axis(squared, group[:, None], axis=1)[:, 0], 0.0)
+    found = np.maximum(np.take_along_axis(squared, group[:, None], axis=1)[:, 0] + lengths, 0.0)
     return group, found.astype(np.float32)
 
 

@@ -1,8 +1,8 @@
 """``run.view()``: what was extracted beside the text it was read from, as a static page.
 
 Nothing in it runs and nothing is fetched, and whatever came out of a cell, an answer or an error is text: a notebook that is sent on shows
-the page as it is. Colours are laid over the reader's own, so that they hold on light and dark; where a notebook strips the style sheet,
-``<mark>`` and ``<table>`` still say what is meant.
+the page as it is. Notebooks that are not trusted drop style sheets, and of an element's own style whatever they do not know, so there is no
+style sheet, and what is dropped is no loss: marks are black on a light tint, on light pages and on dark ones.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from .voting import agreement_of
 
 __all__ = ["View", "view_of"]
 
-#: Okabe and Ito's colours, which colour-blind people can tell apart, as red, green, blue.
-_COLOURS = ("0,114,178", "230,159,0", "0,158,115", "213,94,0", "86,180,233", "204,121,167", "153,153,153")
+#: Okabe and Ito's colours, which colour-blind people can tell apart.
+_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167), (153, 153, 153))
+_RED = "#d55e00"
+
+_TD = "text-align:left;vertical-align:top;padding:6px 10px;border-top:1px solid #999999;white-space:normal;overflow-wrap:anywhere"
+_CELL = "white-space:pre-wrap;margin-bottom:8px"
 
 #: Characters of a cell around its marks, and at its beginning, that are shown; what a value or an error may have.
 _AROUND = 300
@@ -65,37 +69,10 @@ class View:
 
     def _repr_html_(self) -> str:
         # The first two classes keep a notebook from reading dollars in a text as mathematics.
-        return f'<div class="tex2jax_ignore mathjax_ignore llmkit-view"><style>{_STYLE}</style>{self._body}</div>'
+        return f'<div class="tex2jax_ignore mathjax_ignore llmkit-view">{self._body}</div>'
 
     def __repr__(self) -> str:
         return f"<View: {self._title}; .save(path) writes it as HTML>"
-
-
-def _style() -> str:
-    inside = ".llmkit-view"
-    rules = [
-        f"{inside} table{{border-collapse:collapse;width:100%;table-layout:fixed;border-spacing:0}}",
-        f"{inside} td,{inside} th{{text-align:left;vertical-align:top;padding:.5em .7em;border-top:1px solid rgba(128,128,128,.4);"
-        "background:transparent;color:inherit;white-space:normal;overflow-wrap:anywhere}",
-        f"{inside} th.row{{width:6em;font-weight:normal;opacity:.75}}",
-        f"{inside} td.text{{width:52%}}",
-        f"{inside} .cell{{white-space:pre-wrap;margin:0 0 .6em}}",
-        f"{inside} .name{{opacity:.75;font-size:85%}}",
-        f"{inside} .left{{opacity:.6}}",
-        f"{inside} mark{{color:inherit;background:rgba(128,128,128,.2);border-bottom:2px solid rgb(128,128,128);padding:0 .1em;"
-        "border-radius:.15em}",
-        f"{inside} mark sup{{font-size:70%;opacity:.8;margin-left:.25em;line-height:1}}",
-        f"{inside} dl{{margin:0 0 .6em;display:grid;grid-template-columns:minmax(5em,max-content) 1fr;gap:.15em .8em}}",
-        f"{inside} dt{{font-weight:600;border-left:.3em solid rgb(128,128,128);padding-left:.4em}}",
-        f"{inside} dd{{margin:0}}",
-        f"{inside} .failed{{border-left:.3em solid rgb(213,94,0);padding-left:.5em}}",
-        *(f"{inside} mark.c{number}{{background:rgba({rgb},.22);border-color:rgb({rgb})}}" for number, rgb in enumerate(_COLOURS)),
-        *(f"{inside} dt.c{number}{{border-color:rgb({rgb})}}" for number, rgb in enumerate(_COLOURS)),
-    ]
-    return "".join(rules)
-
-
-_STYLE = _style()
 
 
 def view_of(extraction: Extraction, run: Run[Any], rows: int) -> View:
@@ -108,25 +85,27 @@ def view_of(extraction: Extraction, run: Run[Any], rows: int) -> View:
     unanswered = "nothing to ask" if run.done else "no answer yet"
     lines = [_row(extraction, row, records, why.get(row), unanswered) for row, records in enumerate(answers[:rows])]
     title = f"{run.operation} with {' > '.join(run.targets)}: {len(lines):,} of {len(answers):,} rows, {len(errors):,} failed in all"
-    head = '<thead><tr><th class="row">row</th><th>text</th><th>fields</th></tr></thead>'
-    return View(title, f"<p>{_escaped(title)}</p><table>{head}<tbody>{''.join(lines)}</tbody></table>")
+    shares = (("row", 8), ("text", 52), ("fields", 40))
+    head = "".join(f'<th style="{_TD};width:{share}%">{name}</th>' for name, share in shares)
+    table = f'<table style="width:100%;border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return View(title, f"<p>{_escaped(title)}</p>{table}")
 
 
 def _row(extraction: Extraction, row: int, records: Sequence[Mapping[str, Any]] | None, error: str | None, unanswered: str) -> str:
     labels = extraction.labels
     texts = "".join(_cell(column, text, _spans(labels, records or (), column)) for column, text in extraction.texts(row))
     if error is not None:
-        said = f'<div class="failed" dir="auto">{_escaped(_short(error))}</div>'
+        said = f'<div style="{_line(_RED)}" dir="auto">{_escaped(_short(error))}</div>'
     elif records is None:
-        said = f'<span class="left">{unanswered}</span>'
+        said = f"<i>{unanswered}</i>"
     else:
-        said = "".join(_fields(labels, record) for record in records) or '<span class="left">no records</span>'
+        said = "".join(_fields(labels, record) for record in records) or "<i>no records</i>"
     label = _escaped(_short(str(extraction.shape.index[row])))
-    return f'<tr><th class="row">{label}</th><td class="text">{texts}</td><td>{said}</td></tr>'
+    return f'<tr><td style="{_TD}">{label}</td><td style="{_TD}">{texts}</td><td style="{_TD}">{said}</td></tr>'
 
 
 def _cell(column: str, text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
-    return f'<div class="name"><bdi>{_escaped(column)}</bdi></div><div class="cell" dir="auto">{_marked(text, spans)}</div>'
+    return f'<div><small><bdi>{_escaped(column)}</bdi></small></div><div style="{_CELL}" dir="auto">{_marked(text, spans)}</div>'
 
 
 def _fields(labels: Mapping[str, str], record: Mapping[str, Any]) -> str:
@@ -138,20 +117,26 @@ def _fields(labels: Mapping[str, str], record: Mapping[str, Any]) -> str:
         verdict, reason = record.get(f"{name}_check"), record.get(f"{name}_check_reason")
         if verdict is not None and isinstance(reason, str):
             notes.append(f"{verdict}: {_short(reason)}")
-        beside = f' <span class="name">({_escaped("; ".join(notes))})</span>' if notes else ""
-        lines.append(f'<dt class="{_colour(place)}"><bdi>{_escaped(label)}</bdi></dt><dd>{_value(record.get(name))}{beside}</dd>')
-    return f"<dl>{''.join(lines)}</dl>"
+        beside = f" <small>({_escaped('; '.join(notes))})</small>" if notes else ""
+        style = _line(_colour(place))
+        lines.append(f'<div style="{style}"><b><bdi>{_escaped(label)}</bdi></b>&ensp;{_value(record.get(name))}{beside}</div>')
+    return f'<div style="margin-bottom:8px">{"".join(lines)}</div>'
 
 
 def _value(value: Any) -> str:
     if value is None:
-        return '<span class="left">missing</span>'
+        return "<i>missing</i>"
     plain = to_jsonable_python(value, fallback=str)
     return f"<bdi>{_escaped(_short(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)))}</bdi>"
 
 
-def _colour(place: int) -> str:
-    return f"c{place % len(_COLOURS)}"
+def _line(colour: str) -> str:
+    return f"border-left:4px solid {colour};padding-left:6px;margin-bottom:3px"
+
+
+def _colour(place: int, tint: bool = False) -> str:
+    parts = _COLOURS[place % len(_COLOURS)]
+    return "#" + "".join(f"{255 - (255 - part) * 3 // 10 if tint else part:02x}" for part in parts)
 
 
 # ---------------------------------------------------------------------------------------------------------------- marking
@@ -178,9 +163,11 @@ def _marked(text: str, spans: Sequence[tuple[int, int, int, str]]) -> str:
             parts.append(_between(text, start, stop, bool(spans)))
             continue
         ending = [name for _, end, _, name in spans if end == stop]
-        label = f'<sup dir="auto">{_escaped(", ".join(ending))}</sup>' if ending else ""
+        label = f'<sup dir="auto" style="font-size:70%">&thinsp;{_escaped(", ".join(ending))}</sup>' if ending else ""
         title = _escaped(", ".join(name for _, name in over))
-        parts.append(f'<mark class="{_colour(over[0][0])}" title="{title}">{_escaped(text[start:stop])}{label}</mark>')
+        first = over[0][0]
+        style = f"background-color:{_colour(first, tint=True)};color:#000000;border-bottom:2px solid {_colour(first)}"
+        parts.append(f'<mark style="{style}" title="{title}">{_escaped(text[start:stop])}{label}</mark>')
     return "".join(parts)
 
 
@@ -192,7 +179,7 @@ def _between(text: str, start: int, stop: int, marks: bool) -> str:
     if stop - start <= before + after:
         return _escaped(text[start:stop])
     left = stop - start - before - after
-    note = f'<span class="left"> […{left:,} characters…] </span>'
+    note = f"<i> […{left:,} characters…] </i>"
     return f"{_escaped(text[start : start + before])}{note}{_escaped(text[stop - after : stop])}"
 
 

@@ -110,6 +110,8 @@ class Schema:
         target has.
     vendor : str
         Whose mode that is, where its name is one vendor's; ``""`` where it is everybody's.
+    told : bool
+        The messages say already what the answer looks like.
     prepared : dict
         What the wires made of it.
     """
@@ -119,6 +121,7 @@ class Schema:
     mode: str = ""
     description: str = ""
     vendor: str = ""
+    told: bool = False
     prepared: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 

@@ -55,7 +55,7 @@ def tasks(
 ) -> Iterator[Task]:
     """One task a row; a missing or empty text is not sent."""
     before = (Message("system", _instructions(labels, multi_label, instructions)), *_shown(on, examples, multi_label))
-    schema = Schema("labels" if multi_label else "label", _schema(labels, multi_label))
+    schema = Schema("labels" if multi_label else "label", _schema(labels, multi_label), told=True)
     said = {**(options or {}), "logprobs": True}
     opening = opening_of(before, schema=schema) if prompt_cache == "auto" else None
     for start in range(0, len(table), SLICE):

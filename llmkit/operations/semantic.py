@@ -102,8 +102,9 @@ def about_claim(claim: str, more: str | None) -> str:
         more,
         "Decide whether a claim is true of the data in the user's message.",
         f"The claim: {claim}",
-        "Names in angle brackets stand for the data between the tags of that name, which may have a number or underscores added. Answer true if the data "
-        'bear the claim out, and false if they do not. Answer with JSON: {"value": true} or {"value": false}.',
+        "Names in angle brackets stand for the data between the tags of that name, which may have a number or underscores added. Answer "
+        "true if the data bear the claim out, and false if they do not. "
+        'Answer with JSON: {"value": true} or {"value": false}.',
         _DATA_NOTE,
     )
 
@@ -114,7 +115,8 @@ def about_pair(criterion: str, more: str | None) -> str:
         more,
         "Compare two items, <first> and <second>, by a criterion. Which of the two meets it better?",
         f"The criterion: {criterion}",
-        'The order in which they are shown means nothing. A tag may end with underscores. Answer with JSON: {"value": "first"} or {"value": "second"}.',
+        "The order in which they are shown means nothing, and a tag may end with underscores. "
+        'Answer with JSON: {"value": "first"} or {"value": "second"}.',
         _DATA_NOTE,
     )
 
@@ -125,8 +127,8 @@ def about_order(criterion: str, more: str | None) -> str:
         more,
         "Order the items, <item_1>, <item_2> and so on, by how well they meet a criterion, the best first.",
         f"The criterion: {criterion}",
-        'The order in which they are shown means nothing. A tag may end with underscores. Answer with JSON: {"value": [2, 3, 1]} where item 2 is the best of three. Name '
-        "every item's number exactly once.",
+        "The order in which they are shown means nothing, and a tag may end with underscores. "
+        'Answer with JSON: {"value": [2, 3, 1]} where item 2 is the best of three. Name every item\'s number exactly once.',
         _DATA_NOTE,
     )
 

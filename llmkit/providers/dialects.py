@@ -236,7 +236,7 @@ def _asked(schema: Schema, target: Target) -> Asked:
     mode = modes[0]
     # Functions of wires of their own take a schema as it is; what speaks OpenAI's reads it with the same reader as a response's form.
     held = strict if mode == "json_schema" or (mode == "tools" and provider.protocol not in _OWN) else None
-    shown = mode == "tools" or (mode == "json_schema" and ("schemas" in quirks or provider.protocol in _OWN))
+    shown = mode == "tools" or (mode == "json_schema" and (schema.told or "schemas" in quirks or provider.protocol in _OWN))
     whole = {"type": "object", **schema.schema} if mode == "tools" else schema.schema
     return Asked(
         mode,

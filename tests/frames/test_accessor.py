@@ -1053,7 +1053,10 @@ def test_a_series_can_use_a_session_of_its_own(lab: Loopback, tmp_path: Path) ->
 
 
 def test_the_methods_are_what_completion_offers() -> None:
-    assert dir(frame("a").llm) == ["apply", "chat", "classify", "embed", "rerank", "search", "speak", "transcribe", "using"]
+    assert dir(frame("a").llm) == [
+        "agg", "apply", "chat", "classify", "cluster", "dedup", "embed", "examples_from", "extract", "filter", "infer_schema", "join",
+        "rerank", "search", "speak", "topk", "transcribe", "using",
+    ]  # fmt: skip
     assert dir(pd.Series(["a"]).llm) == ["chat", "classify", "embed", "matrix", "rerank", "speak", "transcribe", "using"]
 
 

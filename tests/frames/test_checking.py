@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import llmkit
-from llmkit.errors import BadInput, UnknownModel
+from llmkit.errors import BadInput, BadOutput, UnknownModel
 from tests.loopback import Loopback, bad_key
 
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "check": "lab/judge", "show_progress": False}
@@ -142,6 +142,19 @@ def test_a_column_called_like_the_values_is_not_mistaken_for_them(lab: Loopback)
     df = pd.DataFrame({"extracted": ["a lamp for 12"]})
     df.llm.extract(Offer, on="extracted", **CHAT)
     assert "<extracted_>" in lab.seen[1].body["messages"][-1]["content"]
+
+
+def test_columns_of_two_levels_are_read_by_the_judge_too(lab: Loopback) -> None:
+    lab.answer = judging
+    df = pd.DataFrame({("a", "x"): ["a lamp for 12"], ("a", "y"): ["a lamp for 13"]})
+    made = df.llm.extract(Offer, on=[("a", "x"), ("a", "y")], **CHAT)
+    assert made["price_check"].tolist() == ["wrong"]
+
+
+def test_with_errors_raised_a_failed_check_is_one(lab: Loopback) -> None:
+    lab.answer = lambda body: "hm" if body["model"] == "judge" else judging(body)
+    with pytest.raises(BadOutput):
+        frame("a lamp for 12").llm.extract(Offer, on="text", on_error="raise", **CHAT)
 
 
 def test_max_cost_is_for_both(lab: Loopback) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
-from llmkit.frames.scoring import agreeing, codes_of, errors_of, kind_of, macro, mark, marker, pairs, slots, wilson
+from llmkit.frames.scoring import agreeing, codes_of, errors_of, kind_of, macro, mark, marker, numerically, pairs, slots, wilson
 
 
 class Colour(Enum):
@@ -69,7 +69,8 @@ def test_these_are_not(one: Any, other: Any) -> None:
         ("boolean", "false", False),
         ("boolean", 1, True),
         ("datetime64[us]", "2024-01-31", pd.Timestamp("2024-01-31")),
-        ("str", 42, "42"),
+        ("str", 42, 42),
+        ("str", True, "true"),
         (pd.CategoricalDtype([1, 2]), "2", 2),
         (pd.CategoricalDtype(["a", "b"]), "A ", "a"),
     ],
@@ -81,6 +82,11 @@ def test_a_truth_from_a_spreadsheet_is_read_as_its_column_is(dtype: Any, truth: 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "datetime64[us]", "str", pd.CategoricalDtype(["a"]), object])
 def test_a_missing_truth_is_missing_in_every_column(dtype: Any) -> None:
     assert marker(pd.Series([], dtype=dtype).dtype)(None) is None
+
+
+def test_a_text_that_is_a_number_can_be_read_as_one() -> None:
+    assert numerically(mark(" 42.0 ")) == mark(42)
+    assert numerically(mark("about 42")) == mark("about 42")
 
 
 def test_a_number_that_is_none_is_wrong_and_no_error() -> None:

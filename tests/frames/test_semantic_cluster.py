@@ -145,6 +145,13 @@ def test_groups_that_lie_apart_are_found_and_counted(n: int) -> None:
     assert np.array_equal(found.group, again.group)
 
 
+def test_of_many_vectors_some_make_the_centres_and_all_are_in_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.frames.semantic_groups._FITTED", 40)
+    vectors, truth = blobs(4, 50, 2)
+    found = grouped(vectors, np.ones(200), 4, 0)
+    assert len(set(zip(found.group.tolist(), truth.tolist(), strict=True))) == 4
+
+
 def test_a_vector_counts_as_often_as_it_stands_for_rows() -> None:
     vectors = np.array([[0.0], [1.0], [10.0]], dtype=np.float32)
     found = grouped(vectors, np.array([3.0, 1.0, 1.0]), 2, 0)

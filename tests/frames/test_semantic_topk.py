@@ -100,7 +100,7 @@ def test_comparisons_that_fail_now_and_then_hardly_change_the_outcome(method: st
     for seed in range(40):
         judge = Judge(60, seed, flaky=0.1)
         ranking = ranked(method, 60, 5, judge)
-        right += len(set(item for tier in ranking.tiers for item in tier) & set(judge.best(5)))
+        right += len({item for tier in ranking.tiers for item in tier} & set(judge.best(5)))
     assert right >= 0.97 * 40 * 5
 
 

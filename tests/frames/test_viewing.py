@@ -127,7 +127,8 @@ def test_whatever_comes_from_outside_is_text(lab: Loopback, evidence: bool) -> N
     html = last().view().html
     page = Page(html)
     assert not {"img", "script", "a", "link", "iframe", "object", "svg"} & set(page.tags)
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href", "style")]
+    assert {name for name, _ in page.attributes} <= {"class", "content", "dir", "http-equiv", "charset", "lang", "name", "style", "title"}
+    assert not [value for name, value in page.attributes if name == "style" and EVIL[:4] in str(value)]
     assert html.count("<script") == html.count("<img") == 0
     assert page.text.count(EVIL) >= 4  # the column, the cell, the field, the value, the row
     assert page.marked == (["a" + EVIL] if evidence else [])
@@ -166,6 +167,11 @@ def test_a_notebook_reads_no_mathematics_into_dollars(lab: Loopback) -> None:
     assert '<div class="tex2jax_ignore mathjax_ignore llmkit-view">' in last().view()._repr_html_()
 
 
+def test_a_notebook_that_drops_style_sheets_loses_nothing(lab: Loopback) -> None:
+    frame("a lamp").llm.extract(Offer, on="text", **CHAT)
+    assert "<style" not in last().view()._repr_html_()
+
+
 def test_fifty_rows_are_shown_unless_another_number_is_asked_for(lab: Loopback) -> None:
     frame(*(f"row {number}." for number in range(60))).llm.extract(Offer, on="text", **CHAT)
     for rows, shown in ((None, 50), (3, 3), (100, 60)):
@@ -192,7 +198,7 @@ def test_the_records_of_a_row_stand_one_below_the_other(lab: Loopback) -> None:
     frame("a lamp, a chair", "nothing").llm.extract(list[Offer], on="text", evidence=True, **CHAT)
     page = Page(last().view().html)
     assert page.marked == ["lamp", "chair"]
-    assert page.tags.count("dl") == 2
+    assert page.tags.count("b") == 4
     assert "no records" in page.text
 
 

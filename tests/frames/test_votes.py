@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import llmkit
-from llmkit.errors import BadInput
+from llmkit.errors import BadInput, BadOutput
 from tests.loopback import Json, Loopback
 
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
@@ -95,6 +95,15 @@ def test_failed_samples_have_no_vote_and_a_row_fails_only_if_all_do(lab: Loopbac
     assert made.loc["n"].isna().all()
     errors = last().errors()
     assert errors[["row", "index", "kind"]].values.tolist() == [[1, "n", "invalid"]]
+
+
+def test_a_sample_that_failed_is_no_row_that_failed(lab: Loopback) -> None:
+    lab.fault("half", answer(title=1), answer(title="half"), times=2)
+    again: dict[str, Any] = {"votes": 2, "max_reask": 0, "max_concurrency": 1, "on_error": "raise", **CHAT}
+    assert frame("half").llm.extract(Offer, on="text", **again)["title"].tolist() == ["half"]
+    lab.fault("none", answer(title=1), answer(title=1))
+    with pytest.raises(BadOutput):
+        frame("half", "none").llm.extract(Offer, on="text", **again)
 
 
 def test_the_detail_of_a_row_adds_its_samples_up(lab: Loopback) -> None:

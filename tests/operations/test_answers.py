@@ -109,7 +109,14 @@ def test_a_list_needs_no_wrapping() -> None:
 
 def test_one_of_several_words_may_stand_alone() -> None:
     topic = Literal["billing", "delivery"]
-    for text in ('{"value": "billing"}', "billing", '"billing"', "`billing`\n", '{"topic": "billing"}', "<think>or delivery</think>billing"):
+    for text in (
+        '{"value": "billing"}',
+        "billing",
+        '"billing"',
+        "`billing`\n",
+        '{"topic": "billing"}',
+        "<think>or delivery</think>billing",
+    ):
         assert read(topic, text) == "billing"
     assert read(Colour, "red") == Colour.RED
     assert read(bool, "true") is True
@@ -291,7 +298,11 @@ def test_checked_says_what_pydantic_says() -> None:
 
 
 def test_values_stand_in_their_order_and_prose_is_none() -> None:
-    assert [found.raw for found in values_in('{"a": 1} and [2] and {b} and [see] {"c": {"d": 3}}')] == ['{"a": 1}', "[2]", '{"c": {"d": 3}}']
+    assert [found.raw for found in values_in('{"a": 1} and [2] and {b} and [see] {"c": {"d": 3}}')] == [
+        '{"a": 1}',
+        "[2]",
+        '{"c": {"d": 3}}',
+    ]
     assert values_in("") == []
 
 

@@ -1,4 +1,4 @@
-"""Schemas in the dialects of vendors: each dialect's own rules kept, no valid answer shut out, and what cannot be said named by its field."""
+"""Schemas in the dialects of vendors: their rules kept, no valid answer shut out, and what cannot be said named by its field."""
 
 from __future__ import annotations
 
@@ -262,7 +262,9 @@ def test_what_a_dialect_has_no_word_for_is_said_in_the_description() -> None:
     assert form["share"] == {"type": "number", "minimum": 0, "maximum": 1}
     assert form["name"] == {"type": "string", "description": "{examples: ['Ann'], maxLength: 40, minLength: 2}"}
     assert form["code"]["pattern"] == "^[A-Z]{3}$"
-    assert "(?!" in form["price"]["anyOf"][1]["description"], "a grammar cannot look around"
+    word = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^(?!no)[a-z]+$"}}, "required": ["word"]}
+    looks_ahead = written(word, SAID["openai"])["properties"]["word"]
+    assert looks_ahead == {"type": "string", "description": "{pattern: ^(?!no)[a-z]+$}"}, "a grammar cannot look around"
     groq = written(Constrained.model_json_schema(), SAID["groq"])["properties"]
     assert groq["share"] == {"type": "number", "description": "{maximum: 1, minimum: 0}"}
 
@@ -327,8 +329,9 @@ def deep(levels: int) -> type[BaseModel]:
     ],
 )
 def test_limits_are_kept(schema: dict[str, Any], dialect: str, why: str) -> None:
-    with pytest.raises(Inexpressible, match=why):
+    with pytest.raises(Inexpressible) as caught:
         written(schema, SAID[dialect])
+    assert why in str(caught.value)
 
 
 def test_a_form_within_the_limits_is_said() -> None:

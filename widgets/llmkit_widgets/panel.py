@@ -26,9 +26,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _STATIC = Path(__file__).parent / "static"
 
-#: Seconds between two messages to the front end at the least.
-_BETWEEN = 0.08
-
 
 def action(method: F) -> F:
     """Mark a method that the front end may call by its name."""
@@ -49,6 +46,8 @@ class Panel(anywidget.AnyWidget):
     news = traitlets.Dict().tag(sync=True)
 
     _files: ClassVar[str] = ""
+    #: Seconds between two messages to the front end at the least.
+    _between: ClassVar[float] = 0.08
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "_files" in cls.__dict__:  # anywidget makes a class of its own from each, which has what this one has
@@ -65,6 +64,7 @@ class Panel(anywidget.AnyWidget):
         self._drawn_at = float("-inf")
         self._timer: threading.Timer | None = None
         self._record: Any = None
+        self._working: set[threading.Thread] = set()
         super().__init__(**traits)
         self.on_msg(self._asked)
 
@@ -97,7 +97,7 @@ class Panel(anywidget.AnyWidget):
     def draw(self, now: bool = False) -> None:
         """Have what ``view()`` says shown, soon; with ``now`` before this returns."""
         with self._lock:
-            wait = 0.0 if now else self._drawn_at + _BETWEEN - time.monotonic()
+            wait = 0.0 if now else self._drawn_at + self._between - time.monotonic()
             if wait > 0:
                 if self._timer is None:
                     self._timer = threading.Timer(wait, self.draw, kwargs={"now": True})
@@ -112,6 +112,35 @@ class Panel(anywidget.AnyWidget):
             if shown != self.state:
                 self.state = shown
 
+    def apart(self, work: Callable[[], Any]) -> None:
+        """Do what waits for a network or a disk in a thread of its own; what goes wrong gets into the panel's own place for it."""
+
+        def carry_out() -> None:
+            try:
+                self._try_to(work)
+            finally:
+                self._working.discard(threading.current_thread())
+
+        thread = threading.Thread(target=carry_out, name="llmkit-panel", daemon=True)
+        self._working.add(thread)
+        thread.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until what the panel does in the background is done, or ``timeout`` seconds have passed; whether it is done."""
+        until = None if timeout is None else time.monotonic() + timeout
+        for thread in list(self._working):
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in list(self._working))
+
+    def _try_to(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except (llmkit.LLMError, ValueError, KeyError) as error:
+            self.say(error=str(error))
+        except Exception as error:
+            # Whatever it is, it may hold what was typed: its name has to do.
+            self.say(error=f"that did not work ({type(error).__name__})")
+
     def keep_record(self) -> None:
         """Renew what a saved notebook will show, once there is something new."""
         if self._record is not None:
@@ -124,19 +153,17 @@ class Panel(anywidget.AnyWidget):
         """A view was opened."""
         self.draw()
 
+    @action
+    def hidden(self) -> None:
+        """A view was closed."""
+
     def _asked(self, widget: Any, content: Any, buffers: Any) -> None:
         """Carry out what the front end asks for, in whatever thread that comes: a method that is marked, and nothing else."""
         name, args = (content.get("do"), content.get("args")) if isinstance(content, Mapping) else (None, None)
         method = getattr(type(self), name, None) if isinstance(name, str) else None
         if method is None or not getattr(method, "__llmkit_action__", False) or not isinstance(args, Mapping):
             return
-        try:
-            method(self, **args)
-        except (llmkit.LLMError, ValueError, KeyError) as error:
-            self.say(error=str(error))
-        except Exception as error:
-            # Whatever it is, it may hold what was typed: its name has to do.
-            self.say(error=f"that did not work ({type(error).__name__})")
+        self._try_to(lambda: method(self, **args))
 
     # --------------------------------------------------------------------------------------------------------------- reprs
 

@@ -40,7 +40,7 @@ def server(_loopback: Loopback) -> Loopback:
     _loopback.reset()
     _loopback.cached_tokens = _loopback.cache_write_tokens = 0
     _loopback.shuffle_embeddings = False
-    _loopback.key = _loopback.answer = _loopback.corrupt_embeddings = None
+    _loopback.key = _loopback.answer = _loopback.refuse = _loopback.corrupt_embeddings = None
     return _loopback
 
 

@@ -128,6 +128,11 @@ function panel(view, { onpatch } = {}) {
       return () => {
         model.off("change:state", redraw);
         model.off("change:news", changed);
+        try {
+          send("hidden");
+        } catch {
+          // There is no kernel any more to be told.
+        }
       };
     },
   };
