@@ -113,6 +113,7 @@ def curator(job: Job) -> Ask:
     os.environ["CURATOR_DISABLE_RICH_DISPLAY"] = "1"
     os.environ["CURATOR_CACHE_DIR"] = os.environ["HOME"] + "/curator" + ("-warm" if "/free/" in job.url else "")
     from bespokelabs import curator
+    from bespokelabs.curator.request_processor.online.openai_online_request_processor import OpenAIOnlineRequestProcessor
 
     parameters: dict[str, Any] = {
         "base_url": job.url,
@@ -122,6 +123,8 @@ def curator(job: Job) -> Ask:
         "max_requests_per_minute": 10_000_000,
         "max_tokens_per_minute": 10**10,
     }
+    # It tries the model with a schema of its own first, whose fields the quick server does not know.
+    OpenAIOnlineRequestProcessor.check_structured_output_support = lambda self: True
     llm = curator.LLM(model_name=MODEL, backend="openai", backend_params=parameters, response_format=_model())
 
     def ask(prompts: list[str]) -> list[Any]:

@@ -9,6 +9,8 @@ and loads no vendor's SDK; each is imported by the first call that needs it.
 
 from __future__ import annotations
 
+from typing import Any as _Any
+
 from . import cache, catalogue, errors
 from . import providers as _wire_formats  # noqa: F401 - the package first: its name then belongs to the function below
 from .asking import chat, classify, embed, extract, rerank, speak, stream, transcribe
@@ -38,6 +40,7 @@ from .front import (
     set_key,
     use,
 )
+from .nesting import allow_nested_loops
 from .reports import Report, report, runs, usage
 from .run import Run
 from .session import Session
@@ -63,6 +66,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "Stream",
     "Usage",
     "add_provider",
+    "allow_nested_loops",
     "ask",
     "cache",
     "catalogue",
@@ -101,3 +105,10 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
 ]
 
 _accessor.register()
+
+
+def load_ipython_extension(shell: _Any) -> None:
+    """``%load_ext llmkit``: the magics ``%%llm`` and ``%llm``."""
+    from .magics import register
+
+    register(shell)

@@ -118,7 +118,7 @@ class Codec:
         for that cache. Another way to send the same question, so it has no part in the key of a stored answer.
     modes : callable or None
         ``modes(request, target) -> (modes, note)``: how an answer of the request's form can be asked for there, the way it is asked for
-        first, and why that is not the usual one (``""``: it is). Raises ``Unsupported`` for a mode that the caller chose and that cannot be.
+        first, and why that is not the usual one (``""``: it is). Raises ``Unsupported`` for a mode that was chosen and that cannot be.
     """
 
     path: str

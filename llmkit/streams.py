@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Protocol
 
 from . import event_loop
@@ -94,7 +94,7 @@ class Stream:
             if self._pieces is not None:
                 await self._pieces.aclose()  # type: ignore[attr-defined]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
         self._open()
         try:
             while (piece := event_loop.call(self._next)) is not None:

@@ -1,4 +1,4 @@
-"""The gold set of ``benchmarks/extraction``: what can be repaired is right, all else is a typed error, and nothing is wrong without a word."""
+"""The gold set of ``benchmarks/extraction``: what can be repaired is right, all else a typed error, and nothing wrong without a word."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ FLOOR = {
     "front": 7,
     "asking": 7,
     "clients": 7,
+    "nesting": 7,
+    "magics": 7,
     "__init__": 7,
     "widgets": 7,
 }
@@ -52,6 +54,10 @@ BESIDE = {
     ("__init__", "asking"),
     ("__init__", "front"),
     ("__init__", "cache"),
+    ("__init__", "nesting"),
+    ("__init__", "magics"),
+    ("magics", "asking"),
+    ("magics", "front"),
 }
 
 #: What a floor may not reach although it lies below.
@@ -64,7 +70,7 @@ CLOSED = {
 
 #: Third-party modules that only some floors may import at the top of a file.
 ONLY_IN = {
-    "pandas": {"frames", "scale", "reports", "cache", "front", "asking", "clients", "__init__"},
+    "pandas": {"frames", "scale", "reports", "cache", "front", "asking", "clients", "magics", "__init__"},
     "aiohttp": {"engine"},
     "threading": {"event_loop"},
 }

@@ -24,6 +24,8 @@ class Template:
         The prompt as the user wrote it.
     columns : sequence
         The names that may stand in braces.
+    what : str
+        What these are names of, for the messages.
 
     Raises
     ------
@@ -31,12 +33,12 @@ class Template:
         A name in braces that is no column (the nearest is named), or anything but a bare name of one.
     """
 
-    def __init__(self, text: str, columns: Sequence[Any]) -> None:
+    def __init__(self, text: str, columns: Sequence[Any], what: str = "column") -> None:
         if not isinstance(text, str):
-            raise BadInput(f"a prompt is a string with {{column}} in it, not {type(text).__name__}")
+            raise BadInput(f"a prompt is a string with {{{what}}} in it, not {type(text).__name__}")
         names = [name for name in columns if isinstance(name, str)]
         #: Literal pieces and column names in turn: even places are literal, odd ones are columns.
-        self.pieces = _parse(text, names)
+        self.pieces = _parse(text, names, what)
         self.columns = list(dict.fromkeys(self.pieces[1::2]))
         twice = [name for name in self.columns if names.count(name) > 1]
         if twice:
@@ -58,7 +60,7 @@ _REACHING = re.compile(r"\s*([^\W\d]\w*)\s*[.\[!:]")
 _SPACED = re.compile(r"\s*([^\W\d]\w*)\s*\Z")
 
 
-def _parse(text: str, names: list[str]) -> list[str]:
+def _parse(text: str, names: list[str], what: str) -> list[str]:
     known = set(names)
     pieces, literal = [], []
     opened: list[bool] = []  # one entry for each open brace: whether it was an escaped pair
@@ -78,7 +80,7 @@ def _parse(text: str, names: list[str]) -> list[str]:
                 literal = []
                 i = close + 1
                 continue
-            _refuse_near_miss(inside, names)
+            _refuse_near_miss(inside, names, what)
             literal.append("{")
             opened.append(False)
         elif char == "}":
@@ -95,19 +97,19 @@ def _parse(text: str, names: list[str]) -> list[str]:
     return pieces
 
 
-def _refuse_near_miss(inside: str, names: list[str]) -> None:
+def _refuse_near_miss(inside: str, names: list[str], what: str) -> None:
     if _BARE.match(inside):
         near = get_close_matches(inside, names, 1, 0.6) or get_close_matches(inside.lower(), names, 1, 0.5)
-        hint = f"Did you mean {{{near[0]}}}?" if near else _listing(names)
-        raise BadInput(f"the prompt names {{{inside}}}, which is no column. {hint} Write {{{{{inside}}}}} for literal braces.")
+        hint = f"Did you mean {{{near[0]}}}?" if near else _listing(names, what)
+        raise BadInput(f"the prompt names {{{inside}}}, which is no {what}. {hint} Write {{{{{inside}}}}} for literal braces.")
     reaching = _REACHING.match(inside) or _SPACED.match(inside)
     if reaching and reaching[1] in names:
         raise BadInput(
             f"the prompt has {{{inside}}}: only a bare {{{reaching[1]}}} is replaced, without spaces, attributes, indexes or format codes. "
-            f"Make a column of what you mean first, or write {{{{{inside}}}}} for literal braces."
+            f"Make a {what} of what you mean first, or write {{{{{inside}}}}} for literal braces."
         )
 
 
-def _listing(names: Sequence[str]) -> str:
+def _listing(names: Sequence[str], what: str) -> str:
     shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    return f"The columns are {shown}." if shown else "No column has a name that can stand in braces."
+    return f"The {what}s are {shown}." if shown else f"No {what} has a name that can stand in braces."

@@ -1057,7 +1057,9 @@ def test_the_methods_are_what_completion_offers() -> None:
         "agg", "apply", "chat", "classify", "cluster", "dedup", "embed", "examples_from", "extract", "filter", "infer_schema", "join",
         "rerank", "search", "speak", "topk", "transcribe", "using",
     ]  # fmt: skip
-    assert dir(pd.Series(["a"]).llm) == ["chat", "classify", "embed", "matrix", "rerank", "speak", "transcribe", "using"]
+    assert dir(pd.Series(["a"]).llm) == [
+        "agg", "chat", "classify", "cluster", "dedup", "embed", "extract", "filter", "matrix", "rerank", "speak", "topk", "transcribe", "using",
+    ]  # fmt: skip
 
 
 def test_a_warning_points_at_the_line_that_made_the_call(lab: Loopback) -> None:

@@ -55,6 +55,14 @@ def test_what_is_surely_one_or_surely_two_is_not_asked(lab: Loopback) -> None:
     assert lab.requests == 0
 
 
+def test_of_two_groups_that_surely_are_one_each_only_the_nearest_pair_is_asked_about(lab: Loopback) -> None:
+    lab.answer = SAME
+    df = frame(["Acme Ltd", "acme ltd", "ACME LTD", "Acme Limited", "acme limited", "ACME LIMITED"])
+    kept = df.llm.dedup("name", threshold=0.6, margin=0.4, confirm="lab/test-chat", **LOCAL)
+    assert kept["name"].tolist() == ["Acme Ltd"]
+    assert lab.requests == 1
+
+
 def test_a_pair_without_a_verdict_stays_two(lab: Loopback) -> None:
     lab.answer = SAME
     lab.fault("Limited", invalid("no"), times=float("inf"))

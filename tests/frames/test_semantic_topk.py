@@ -123,6 +123,19 @@ def test_two_that_beat_all_others_and_cannot_be_compared_share_a_place() -> None
     assert quick(4, 2, ask).tiers[0] == [0, 1]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_whatever_a_model_says_every_item_has_one_place_or_is_set_apart(method: str) -> None:
+    for seed in range(300):
+        drawn = random.Random(seed)
+        items = drawn.randint(2, 12)
+
+        def ask(groups: list[tuple[int, ...]], drawn: random.Random = drawn) -> list[tuple[int, ...] | None]:
+            return [None if drawn.random() < 0.4 else tuple(drawn.sample(group, len(group))) for group in groups]
+
+        ranking = quick(items, items, ask) if method == "quick" else tournament(items, items, ask, 4 if method == "batched" else 2)
+        assert sorted([item for tier in ranking.tiers for item in tier] + ranking.apart) == list(range(items))
+
+
 def test_the_harmonic_formula_agrees_with_sorting() -> None:
     assert expected_of_quick(2, 1) == 1
     judge_total = 0

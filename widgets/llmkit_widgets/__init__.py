@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from .cost import CostPanel
 from .keys import KeyPanel
+from .monitor import RunMonitor
 from .panel import Panel
+from .picker import ModelPicker
 
-__all__ = ["KeyPanel", "Panel"]
+__all__ = ["CostPanel", "KeyPanel", "ModelPicker", "Panel", "RunMonitor"]

@@ -61,7 +61,7 @@ class CostPanel(Following):
             "over": budget is not None and float(spent["cost_at_least"].sum()) > budget,
             "by_day": self._by_day(within),
             "by_model": _dearest(within, ["model"]),
-            "by_run": [{**line, "started": _seconds(line.pop("began"))} for line in _dearest(within, ["run", "operation"])],
+            "by_run": _dearest(within, ["run", "operation"]),
         }
 
     def _by_day(self, table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -134,7 +134,8 @@ def _dearest(table: pd.DataFrame, by: list[str]) -> list[dict[str, Any]]:
     groups = table.groupby(by, sort=False)
     sums = groups[_SUMS].sum().assign(began=groups["day"].min())
     most = sums.sort_values(["cost_at_least", "answers"], ascending=False).head(_MOST).reset_index()
-    return [{**{name: line[name] for name in (*by, "began")}, **_counts(line)} for line in most.to_dict("records")]
+    lines = most.to_dict("records")
+    return [{**{name: line[name] for name in by}, "day": f"{line['began']:%Y-%m-%d}", **_counts(line)} for line in lines]
 
 
 def _sums(table: pd.DataFrame) -> dict[str, Any]:
@@ -148,10 +149,6 @@ def _counts(line: dict[Any, Any]) -> dict[str, Any]:
 
 def _money(dollars: Any) -> float:
     return round(float(dollars), 9)
-
-
-def _seconds(moment: pd.Timestamp) -> float:
-    return moment.timestamp()
 
 
 def _today() -> pd.Timestamp:

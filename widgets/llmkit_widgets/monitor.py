@@ -57,7 +57,8 @@ class RunMonitor(Following):
         # A run made of several has no line of its own in the journal; its parts have.
         more = [self._line_of(card) for name, card in self._ended.items() if name not in known]
         past = sorted([*more, *self._past], key=lambda line: line["started"], reverse=True)[:_PAST]
-        past = [{**line, "more": self._ended.get(line["id"])} for line in past]
+        going = {card["id"] for card in live}
+        past = [{**line, "more": self._ended.get(line["id"])} for line in past if line["id"] not in going]
         return {"live": live, "past": past}
 
     def _card(self, run: llmkit.Run[Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ _WHOLE = ("max_tokens", "seed", "dimensions")
 _NUMBERS = (*_WHOLE, "temperature", "speed")
 #: The call that takes the model, as ``code`` writes it.
 _CALLS = {
-    "chat": 'df.llm.chat("...{}")',
+    "chat": 'df.llm.chat("..."{})',
     "embed": 'df.llm.embed("text"{})',
     "rerank": 'df.llm.rerank("...", on="text"{})',
     "transcribe": 'df.llm.transcribe("audio"{})',
@@ -113,7 +114,7 @@ class ModelPicker(Panel):
 
     @property
     def result(self) -> pd.DataFrame:
-        """Every model for the operation: ``ready`` (its key is there, or its server runs), ``needs`` (what is missing), prices and so on."""
+        """Every model for the operation: ``ready`` (its key is there, or its server runs), ``needs`` (what is missing), prices."""
         if self._listing is None:
             self._listing = self._listed()
         return self._listing
@@ -165,9 +166,7 @@ class ModelPicker(Panel):
         if not self.model:
             return []
         offered = llmkit.parameters(self.model, self._operation)
-        return [
-            {"name": name, "number": name in _NUMBERS, "whole": name in _WHOLE, "value": self.parameters.get(name)} for name in offered
-        ]
+        return [{"name": name, "number": name in _NUMBERS, "whole": name in _WHOLE, "value": self.parameters.get(name)} for name in offered]
 
     # ------------------------------------------------------------------------------------------------------------------ doing
 
@@ -253,10 +252,10 @@ class ModelPicker(Panel):
 
     def _ask(self, url: str, name: str, key: str) -> None:
         try:
-            found = llmkit.served(url, key or None)
             name = name or _named(url)
             if name not in self._entered and name in set(llmkit.providers()["provider"]):
                 raise llmkit.BadInput(f'"{name}" is a provider already; give this server another name')
+            found = llmkit.served(url, key or None)
             llmkit.add_provider(name, url, key or None)
         finally:
             self._probing = False
@@ -283,11 +282,11 @@ class ModelPicker(Panel):
         at = self._entered.get(self.model.partition("/")[0])
         if at is not None:
             provider = self.model.partition("/")[0]
-            lines.append(f"llmkit.add_provider({provider!r}, {at[0]!r})".replace("'", '"'))
+            lines.append(f"llmkit.add_provider({_written(provider)}, {_written(at[0])})")
             if at[1]:
-                lines.append(f'llmkit.set_key("{provider}")  # asks, and shows nothing')
+                lines.append(f"llmkit.set_key({_written(provider)})  # asks, and shows nothing")
         if not self.model:
-            return "\n".join([*lines, f'llmkit.models()  # those for {self._operation}: .query("operations.str.contains(...)")'][:2])
+            return "\n".join([*lines, "llmkit.models()"])
         given = "".join(f", {name}={_written(value)}" for name, value in self.parameters.items())
         if self._operation in _DEFAULTS:
             key = "" if self._operation == "chat" else f"{self._operation}="
@@ -295,7 +294,7 @@ class ModelPicker(Panel):
         else:
             given = f", model={_written(self.model)}{given}"
         if given:
-            lines.append(_call(self._operation, given))
+            lines.append(_CALLS[self._operation].replace("{}", given))
         return "\n".join(lines)
 
     def snapshot(self) -> str:
@@ -330,7 +329,11 @@ def _shown(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _other_price(row: dict[Any, Any]) -> str:
-    units = (("audio_minute_price", "a minute"), ("million_characters_price", "per M characters"), ("thousand_searches_price", "per k searches"))
+    units = (
+        ("audio_minute_price", "a minute"),
+        ("million_characters_price", "per M characters"),
+        ("thousand_searches_price", "per k searches"),
+    )
     return ", ".join(f"${row[name]:g} {unit}" for name, unit in units if not pd.isna(row[name]))
 
 
@@ -366,5 +369,5 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _written(value: Any) -> str:
-    """A value as code, texts in double quotes."""
-    return '"' + repr(value)[1:-1].replace('"', '\\"').replace("\\'", "'") + '"' if isinstance(value, str) else repr(value)
+    """A value as code."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -8,7 +8,7 @@ const h = (tag, props, ...children) => ({
   children: children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== true),
 });
 
-const SVG = new Set(["svg", "path", "line", "rect", "circle", "text", "g", "polyline", "title-svg"]);
+const SVG = new Set(["svg", "path", "line", "rect", "circle", "text", "g", "polyline"]);
 //: Attributes that could load or run something are set by nobody.
 const FORBIDDEN = /^(?:src|srcdoc|srcset|href|action|formaction|style|innerhtml|outerhtml|xlink:href)$/i;
 
@@ -150,6 +150,11 @@ function field(id, label, input) {
   input.props.id = id;
   return h("div", { class: "llmkit-field", key: id }, h("label", { for: id }, label), input);
 }
+
+/** Seconds in words that fit into a cell. */
+const lasting = (seconds) => (seconds === null || seconds === undefined ? ""
+  : seconds < 10 ? `${seconds.toFixed(1)} s` : seconds < 100 ? `${Math.round(seconds)} s`
+    : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
 
 const dollars = (cost) => (cost === null || cost === undefined ? "?" : cost === 0 ? "$0" : cost < 0.01 ? `$${cost.toPrecision(2)}` : `$${cost.toFixed(2)}`);
 const count = (number) => (number === null || number === undefined ? "" : Number(number).toLocaleString("en"));
