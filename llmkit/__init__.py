@@ -19,7 +19,7 @@ from .errors import *  # noqa: F403 - the tree of errors is public as a whole
 from .frames import series_accessor as _accessor
 from .frames.comparing import compare
 from .frames.comparison import Comparison
-from .frames.inferring import infer_schema
+from .frames.inferring import infer_schema, read_schema
 from .frames.spreadsheets import safe_for_spreadsheets
 from .front import (
     Connection,
@@ -88,6 +88,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "parameters",
     "preferences",
     "providers",
+    "read_schema",
     "rerank",
     "report",
     "reranker",

@@ -74,6 +74,9 @@ class Outcomes:
         self.rounds: dict[int, int] = {}
         #: US dollars of the few tasks that several models billed for.
         self.costs: dict[int, float | None] = {}
+        #: Where answers come in pieces: those that came of answers that are no whole, and seconds from the first attempt to the first one.
+        self.pieces: dict[int, list[str]] = {}
+        self.first_piece: dict[int, float] = {}
         self.errors: dict[int, LLMError] = {}
         self.keys: list[bytes] = []
         #: Why the tasks that are still pending at the end were not sent.
@@ -135,6 +138,8 @@ class Outcomes:
         else:
             self.values[task] = reply.value
         self.state[task] = source
+        if self.pieces:
+            self.pieces.pop(task, None)
         self.attempts[task] = min(attempts, 65535)
         self.seconds[task] = seconds
         self._count(task, reply.usage)

@@ -411,14 +411,13 @@ class Picker:
             raise Unsupported(f"llmkit does not read {server}'s list of models; llmkit.models() has those it knows")
         headers = {"Authorization": f"Bearer {header_of(key, 'the key')}"} if key else {}
         answer = event_loop.call(self._fetch, f"{url}/models", timeout, headers)
-        if answer.status != 200:
+        if answer.status not in (200, 404):
             raise adapter_for(protocol).classify_error(answer.status, answer.headers, answer.body)
         try:
             return [str(model["id"]) for model in orjson.loads(answer.body)["data"]]
         except (ValueError, LookupError, TypeError):
-            raise ServerFault(
-                "this server answers, but not with a list of models; is the path right (often /v1)?", kind="bad_response"
-            ) from None
+            said = "this server answers, but not with a list of models; is the path right (often /v1)?"
+            raise ServerFault(said, kind="bad_response") from None
 
     async def _fetch(self, url: str, timeout: float, headers: dict[str, str]) -> Any:
         return await self._get(url, timeout=timeout, headers=headers)

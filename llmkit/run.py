@@ -14,8 +14,8 @@ import numpy as np
 
 from . import event_loop
 from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachable, Unsupported
-from .outcomes import CACHE, MISSING, Outcomes
-from .types import Outcome, Price, Progress, Usage
+from .outcomes import CACHE, FAILED, MISSING, PENDING, Outcomes
+from .types import Cell, Outcome, Price, Progress, Usage
 
 __all__ = ["Run", "Shape", "begun", "to_the_caller"]
 
@@ -245,6 +245,44 @@ class Run(Generic[T]):
     def unasked(self) -> int:
         """Rows that hold nothing to ask, as far as they were looked at."""
         return int((self.outcomes.task_of_row == MISSING).sum())
+
+    def cell(self, row: int) -> Cell:
+        """What became of one row, by its position, so far; cheap while the run goes on.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> run = pd.DataFrame({"text": ["first", None]}).llm.chat("Say {text}", model="echo/echo", wait=False)
+        >>> _ = run.wait()
+        >>> run.cell(0).value, run.cell(1).state
+        ('[echo, not a model] Say first', 'missing')
+        """
+        outcomes = self.outcomes
+        task = int(outcomes.task_of_row[row])
+        if task == MISSING:
+            return Cell("missing")
+        if task < 0:
+            return Cell("stopped", error=outcomes.stopped) if self.done else Cell("waiting")
+        state = outcomes.state[task]
+        said = "".join(outcomes.pieces.get(task, ())) or None
+        if state == PENDING:
+            doing: Any = "stopped" if self.done else "waiting" if said is None else "writing"
+            return Cell(doing, said, outcomes.error_of(task), first_seconds=outcomes.first_piece.get(task))
+        found, used = outcomes.at(task, self.targets), outcomes.used(task)
+        live = found.source == "live"
+        return Cell(
+            "failed" if state == FAILED else "done",
+            said if found.reply is None else found.reply.value,
+            found.error,
+            found.source,
+            outcomes.first_piece.get(task),
+            outcomes.seconds[task] if live else None,
+            outcomes.queued[task] if live else None,
+            used.input,
+            used.output,
+            outcomes.cost_of(task, self.prices) if outcomes.target[task] >= 0 else 0.0,
+            outcomes.finish.get(task, "stop") if found.reply is not None else "",
+        )
 
     def progress(self) -> Progress:
         outcomes = self.outcomes

@@ -526,6 +526,8 @@ class Policy:
         US dollars after which nothing more is sent.
     prefer : {"any", "first"}
         A row that is told to slow down goes to another model of the route that is free, or waits for the one it is at.
+    streamed : bool
+        Answers are asked for in pieces, of models that write them so: what is said so far can then be seen.
     """
 
     max_attempts: int = 5
@@ -538,6 +540,44 @@ class Policy:
     on_error: Literal["keep", "raise"] = "keep"
     max_cost: float | None = None
     prefer: Literal["any", "first"] = "any"
+    streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row of a run at one moment.
+
+    Attributes
+    ----------
+    state : {"waiting", "writing", "done", "failed", "stopped", "missing"}
+        ``"writing"`` where pieces of the answer came, ``"stopped"`` where the run ended before it, ``"missing"`` where there is nothing to ask.
+    value : Any
+        The answer; of one that is being written, broke off or was stopped, the text that came.
+    error : LLMError or None
+        Why there is no answer.
+    source : {"live", "cache", "job"} or None
+    first_seconds : float or None
+        From the first attempt to the first piece, where answers come in pieces.
+    seconds, queue_seconds : float or None
+        From the first attempt to the answer, and before it, in which the row waited for its turn; stored answers have no time.
+    input_tokens, output_tokens : int
+    cost : float or None
+        US dollars of the answer whenever it was paid; ``None`` is unknown.
+    finish : str
+        Why the answer ended; ``"length"`` is a cut.
+    """
+
+    state: Literal["waiting", "writing", "done", "failed", "stopped", "missing"]
+    value: Any = None
+    error: LLMError | None = None
+    source: Source | None = None
+    first_seconds: float | None = None
+    seconds: float | None = None
+    queue_seconds: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    finish: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -406,9 +406,7 @@ class Limiter:
         """No usable answer came. ``outage``: as it would be if the provider were down; else it is this request's own trouble."""
         now = self.clock.now()
         if outage:
-            if self.failures == 0:
-                self.failing_since = permit.sent_at
-            self.failures += 1
+            self._fail(permit)
             if self.broken:
                 wait = min(LOOK_MOST_SECONDS, LOOK_SECONDS * 2.0 ** min(self.failures - OPENS_AFTER, 10))
                 self._look_at = now + wait * (0.5 + 0.5 * self._jitter())
@@ -416,11 +414,19 @@ class Limiter:
             self.failures = 0
         self._release()
 
+    def _fail(self, permit: Permit) -> None:
+        if self.failures == 0:
+            self.failing_since = permit.sent_at
+        self.failures += 1
+
     def slow_down(self, permit: Permit, error: Busy, limits: Limits | None = None) -> None:
         """A 429 or 529 came: pause as asked, narrow the window, and pace to what went through."""
         now = self.clock.now()
-        self.failures = self.failures + 1 if isinstance(error, Overloaded) else 0
-        self.refused += not isinstance(error, Overloaded)
+        if isinstance(error, Overloaded):
+            self._fail(permit)
+        else:
+            self.failures = 0
+            self.refused += 1
         self.pace.came_back(permit.sent_at)
         news = self._is_news(now)
         self._give_back(permit, now)

@@ -43,6 +43,8 @@ FAULTY_SECONDS = 30.0
 #: networks, comes back.
 OUTAGE_SECONDS = 90.0
 
+INFINITY = float("inf")
+
 
 @dataclass(slots=True)
 class Ticket:
@@ -72,6 +74,8 @@ class Ticket:
     lesser: tuple[Target, str] | None = None
     #: What of the request the first target's prompt cache would keep.
     kept: Kept | None = None
+    #: Whether it stood back once: see ``Line.stands_back``.
+    stood_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,9 @@ class Line(Protocol):
 
     def may_retry(self) -> bool:
         """Whether the run may afford another try; takes it from what it may."""
+
+    def stands_back(self, batch: Sequence[Ticket]) -> bool:
+        """Whether what has spent its tries may wait behind others, which will show whether the trouble is its own; once."""
 
     def tokens_of(self, batch: Sequence[Ticket], target: Target) -> tuple[float, float]:
         """All tokens that the request may cost, and the answer's part of them."""
@@ -152,6 +159,10 @@ class _Elsewhere(Exception):
         self.target = target
 
 
+class _StoodBack(Exception):
+    """A batch waits behind others of the run, and is served anew."""
+
+
 @dataclass(slots=True)
 class _Patience:
     """What a row has put up with: how often, and since when, it was told to slow down, and what the models before could not do."""
@@ -183,6 +194,8 @@ async def _along_the_route(part: Sequence[Ticket], line: Line) -> list[Sequence[
         except _Elsewhere as other:
             position = line.route.index(other.target)
             continue
+        except _StoodBack:
+            return []
         except RequestError as error:
             if len(part) > 1:
                 if isinstance(error, BatchTooLarge):
@@ -264,7 +277,9 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line, patience: _P
     """One target's answer, tried as often as the policy allows; once, where the row only looks whether it is back."""
     limiter, policy, clock = line.limiter(target), line.policy, line.clock
     tokens, output = line.tokens_of(batch, target)
-    failures = tries = 0
+    # Who stood back has its last try.
+    failures = policy.max_attempts - 1 if batch[0].stood_back else 0
+    tries, failed_at = 0, INFINITY
     await line.connect(target)
     while True:
         permit = None if patience.told else limiter.try_acquire(tokens, output)
@@ -298,8 +313,12 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line, patience: _P
             patience.since = now if patience.since is None else patience.since
             # A rate limit is ours to keep and passes: it costs time. An overload is theirs, may not pass, and costs attempts too.
             if isinstance(error, Overloaded):
-                failures += 1
-                if not _leave_if_down(error, target, line) and not line.may_retry():
+                failed_at = min(failed_at, clock.now())
+                waited_out = _leave_if_down(error, target, line)
+                failures += not waited_out
+                if failures >= policy.max_attempts:
+                    _stand_back(batch, error, failed_at, target, line)
+                if not waited_out and not line.may_retry():
                     raise
             if not error.again or failures >= policy.max_attempts or clock.now() - patience.since > policy.deadline:
                 raise
@@ -312,10 +331,12 @@ async def _ask(batch: Sequence[Ticket], target: Target, line: Line, patience: _P
             if error.lost:
                 line.lost(batch, target, reserved)
             limiter.failed(permit, outage=True)
-            tries += 1
+            tries, failed_at = tries + 1, min(failed_at, clock.now())
             waited_out = _leave_if_down(error, target, line)
             # While nobody gets through it is no row's fault, and no row's attempt.
             failures += not waited_out
+            if failures >= policy.max_attempts:
+                _stand_back(batch, error, failed_at, target, line)
             if looks or not error.again or failures >= policy.max_attempts or not (waited_out or line.may_retry()):
                 raise
             if not limiter.broken:  # else the limiter says who looks, and when
@@ -359,13 +380,29 @@ async def _wait_for_leave(tokens: float, output: float, target: Target, line: Li
         raise hours
 
 
+def _alone(target: Target, line: Line) -> bool:
+    """Whether no other model of the route stands ready."""
+    return len(line.route) == 1 or all(other is target or other.only_for or line.shut(other) is not None for other in line.route)
+
+
+def _stand_back(batch: Sequence[Ticket], error: LLMError, failed_at: float, target: Target, line: Line) -> None:
+    """Leave the next try to another row, where nobody got through since this one failed first: is it this one, or the provider?
+
+    A run with few in flight loses its rows else before so many have failed that the circuit opens.
+    """
+    limiter = line.limiter(target)
+    nobody_got_through = limiter.failures > 0 and limiter.failing_since <= failed_at
+    if error.again and nobody_got_through and _alone(target, line) and line.answered(target) and line.stands_back(batch):
+        raise _StoodBack from None
+
+
 def _leave_if_down(error: LLMError, target: Target, line: Line) -> bool:
     """Leave a target that answers nobody for good; whether it is down and waited for."""
     limiter = line.limiter(target)
     if not limiter.broken:
         return False
     # Where another model stands ready, it is asked instead of waiting.
-    alone = len(line.route) == 1 or all(other is target or other.only_for or line.shut(other) is not None for other in line.route)
+    alone = _alone(target, line)
     answered = line.answered(target)
     faulty = isinstance(error, ServerFault | Overloaded | TimedOut)
     longest = OUTAGE_SECONDS if alone and answered else FAULTY_SECONDS if alone and faulty else DEAD_SECONDS

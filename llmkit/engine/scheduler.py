@@ -36,7 +36,7 @@ from ..errors import (
 from ..event_loop import apart, off_loop, to_the_end
 from ..outcomes import CACHE, LIVE, PENDING
 from ..types import DRAW, Estimate, Price, Reply, Request, Task, Usage
-from . import retry
+from . import retry, streaming
 from .engine import Engine, Plan, key_of, prefix
 from .exchange import exchange, signed
 from .limiter import Limiter
@@ -198,6 +198,8 @@ class Line:
         #: Who looks on from outside, where somebody does.
         self.trace: RunTrace | None = None
         self.reads = plan.operation.read is not None
+        #: A form that is checked, or calls of tools, are of no use in halves.
+        self._in_pieces = plan.policy.streamed and plan.operation.name == "chat" and not self.reads and plan.operation.recast is None
         self.clock = engine.clock
         self.route = plan.route
         self.policy = plan.policy
@@ -577,6 +579,15 @@ class Line:
         self._retries -= 1.0
         return True
 
+    def stands_back(self, batch: Sequence[Ticket]) -> bool:
+        if not self._ready or self.outcomes.stopped is not None or any(ticket.stood_back for ticket in batch):
+            return False
+        for ticket in batch:
+            ticket.stood_back = True
+        self._ready.extend(batch)
+        self._news.set()
+        return True
+
     def left(self, target: Target) -> bool:
         return target.adapter.answer is None and self.engine.connected(target)
 
@@ -716,11 +727,11 @@ class Line:
             body = target.codec.mark(requests[0], target, flight.marks)
         else:
             body = batch[0].body if single else target.codec.encode(requests, target)
-        if self.trace is None:
-            replies, limits = await exchange(self.engine, target, body, requests, self.policy.timeout)
+        if self._in_pieces and streaming.speaks(target):
+            send = partial(streaming.exchange, self.engine, target, body, requests, self.policy.timeout, partial(self._heard, batch[0]))
         else:
             send = partial(exchange, self.engine, target, body, requests, self.policy.timeout)
-            replies, limits = await self.trace.asked(batch, target, send)
+        replies, limits = await (send() if self.trace is None else self.trace.asked(batch, target, send))
         if batch[0].lesser is not None and batch[0].lesser[0] is target:
             self._learn(target, batch[0], batch[0].lesser[1], "refuses")
         billed = [reply.usage for reply in replies if reply.usage is not None]
@@ -730,6 +741,17 @@ class Line:
         if self._counts_money:
             self._spent += usage._replace(unreported=0).cost(target.model.price.dearest) or 0.0
         return Answer(replies, limits, usage.input + usage.output, usage.output)
+
+    def _heard(self, ticket: Ticket, piece: str | None) -> None:
+        """A piece of an answer came; ``None`` begins it, maybe anew."""
+        outcomes = self.outcomes
+        if piece is None:
+            outcomes.pieces[ticket.number] = []
+            outcomes.first_piece.pop(ticket.number, None)
+        else:
+            outcomes.pieces[ticket.number].append(piece)
+            if ticket.number not in outcomes.first_piece:
+                outcomes.first_piece[ticket.number] = self.clock.now() - ticket.began
 
     def asks_otherwise(self, batch: Sequence[Ticket], target: Target, error: LLMError) -> bool:
         """Whether what was refused may be the way it was asked, and there is another, in which this row is asked now.

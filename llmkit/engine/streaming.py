@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from ..errors import (
     all_failed,
 )
 from ..event_loop import sleep
-from ..types import Operation, Policy, Request, Usage
+from ..types import Limits, Operation, Policy, Reply, Request, Usage
 from .engine import Engine, key_of, prefix
 from .exchange import answered, refusal, signed
 from .limiter import Limiter, Permit
@@ -37,7 +37,7 @@ from .tracing import watching
 if TYPE_CHECKING:
     from .transport import Response
 
-__all__ = ["Events", "Told", "Wish", "stream"]
+__all__ = ["Events", "Told", "Wish", "exchange", "speaks", "stream"]
 
 #: Bytes that one event may have.
 MAX_EVENT = 16 * 1024 * 1024
@@ -291,24 +291,73 @@ async def _pieces(
             raise reply
         yield reply.value, reply.usage, reply.finish or "stop"
         return
-    assert codec.streamed is not None and codec.delta is not None
-    streamed = orjson.dumps({**orjson.loads(body), **codec.streamed(target)})
+    async with _opened(engine, target, body, wish.policy.timeout, wish.idle) as (response, limits, chunks):
+        if limits is not None:
+            engine.account(target).limiter.learn(limits, permit)
+        async with aclosing(_said(codec, wish.request, response, chunks)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+@asynccontextmanager
+async def _opened(
+    engine: Engine, target: Target, body: bytes, timeout: float, idle: float
+) -> AsyncIterator[tuple[Response, Limits | None, AsyncIterator[bytes]]]:
+    """The 200 that a body asks for in pieces: its head, what that says of limits, and the bytes as they come."""
+    assert target.codec.streamed is not None
+    streamed = orjson.dumps({**orjson.loads(body), **target.codec.streamed(target)})
     for anew in (False, True):
         template = await engine.template(target, anew)
-        async with engine.transport.open(template, streamed, wish.policy.timeout, wish.idle) as (response, chunks):
+        async with engine.transport.open(template, streamed, timeout, idle) as (response, chunks):
             if response.status == 401 and not anew and target.secret is not None and target.secret.rotates:
                 continue
-            limits = adapter.read_limits(response.headers)
+            limits = target.adapter.read_limits(response.headers)
             if response.status != 200:
                 refused = refusal(target, response)
                 refused.limits = limits
                 raise refused
-            if limits is not None:
-                engine.account(target).limiter.learn(limits, permit)
-            async with aclosing(_said(codec, wish.request, response, chunks)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            yield response, limits, chunks
             return
+
+
+def speaks(target: Target) -> bool:
+    """Whether the target is asked over a wire that brings answers in pieces."""
+    return target.codec.delta is not None and target.adapter.answer is None and target.foreign is None
+
+
+async def exchange(
+    engine: Engine, target: Target, body: bytes, requests: Sequence[Request], timeout: float, heard: Callable[[str | None], None]
+) -> tuple[list[Reply | LLMError], Limits | None]:
+    """As ``exchange.exchange`` for one request whose answer comes in pieces: ``heard`` is told ``None`` first, and then each."""
+    heard(None)
+    text: list[str] = []
+    usage, finish = Usage(), None
+    try:
+        async with _opened(engine, target, body, timeout, timeout) as (response, limits, chunks):
+            async with aclosing(_said(target.codec, requests[0], response, chunks)) as pieces:
+                async for piece, counted, why in pieces:
+                    if counted is not None:
+                        usage = _most(usage, counted)
+                    finish = why or finish
+                    if piece:
+                        text.append(piece)
+                        heard(piece)
+        if finish is None:
+            raise ConnectionLost("the answer broke off before its end")
+    except LLMError as error:
+        # What was begun, or cannot be read, may be billed all the same.
+        error.lost = error.lost or bool(text) or isinstance(error, ServerFault) and error.status is None
+        if error.usage is None and usage.requests:
+            error.usage = usage
+        if isinstance(error, ContentBlocked | BadOutput) and error.status is None:  # of the answer: the row's own, and billed
+            return [signed(error, requests, target)], None
+        raise signed(error, requests, target) from None
+    billed = usage if usage.requests else Usage(requests=1, unreported=1)
+    if text:
+        return [Reply("".join(text), billed, finish=finish)], limits
+    empty = _empty(finish)
+    empty.usage = billed
+    return [signed(empty, requests, target)], limits
 
 
 async def _said(

@@ -17,7 +17,7 @@ from .arguments import Cache
 from .calling import Accessor, How
 from .columns import ColumnShape, FrameTable
 
-__all__ = ["Inferring", "infer_schema"]
+__all__ = ["Inferring", "infer_schema", "read_schema"]
 
 #: Characters of a cell that are shown: enough to see what there is to extract, and twenty of them fit in any window.
 _LONGEST = 2000
@@ -128,6 +128,45 @@ def infer_schema(df: pd.DataFrame, on: Any, *, goal: str, **how: Any) -> Any:
     from .pandas_accessor import FrameAccessor
 
     return FrameAccessor(df).infer_schema(on, goal=goal, **how)
+
+
+def read_schema(schema: Any) -> Any:
+    """What a schema argument becomes: the pydantic class that answers are checked with, and the Python text that defines the same.
+
+    Nothing is asked of anybody. Checks of your own validators are in the class, and in no text.
+
+    Parameters
+    ----------
+    schema
+        As ``extract`` takes it, of one record a row.
+
+    Returns
+    -------
+    (model, source)
+        As ``infer_schema`` hands back; ``extract`` takes either the class or the pair.
+
+    Raises
+    ------
+    BadInput
+        It is no schema, has no fields, or is one of a value, or of several records, a row.
+
+    Examples
+    --------
+    >>> import llmkit
+    >>> print(llmkit.read_schema({"type": "object", "title": "Fire", "properties": {"city": {"type": "string"}}, "required": ["city"]}).source)
+    from pydantic import BaseModel
+    <BLANKLINE>
+    <BLANKLINE>
+    class Fire(BaseModel):
+        city: str
+    <BLANKLINE>
+    """
+    from ..operations.schemas import InferredSchema, fields_of
+
+    fields = fields_of(schema)
+    if fields.kind != "record":
+        raise BadInput(f"this is {'one value' if fields.kind == 'value' else 'any number of records'} a row; name the fields of one record")
+    return InferredSchema(fields.model, fields.source)
 
 
 def _sampled(table: FrameTable, columns: Sequence[Any], wanted: int, seed: int) -> list[str]:

@@ -106,9 +106,9 @@ wait, timeout, max_attempts, max_concurrency
         rows = Rows(self._frame, columns, checked.limit(limit), whole)
         options = checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed)
         said = about_claim(claim, checked.text("system", system))
-        operation, arguments = asking(VERDICT, said, options, checked.prompt_cache(prompt_cache))
+        operation, arguments = asking("filter", VERDICT, said, options, checked.prompt_cache(prompt_cache))
         shape = Verdicts(self._frame.index) if detail else Kept(self._subject, missing)
-        return self._run(replace(operation, name="filter"), Questions(len(rows), rows.data), arguments, shape, how)
+        return self._run(operation, Questions(len(rows), rows.data), arguments, shape, how)
 
     def topk(
         self,

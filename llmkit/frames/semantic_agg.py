@@ -105,9 +105,8 @@ class Aggregating:
         self._chunks: list[list[_Chunk]] = [[] for _ in self._groups]
         if self._asker is not None:
             self._room, self._answer = room_for_data(self._asker.route, about_part(instruction, system), options, chunk_tokens)
-            texts = rows.texts()
             for number, group in enumerate(self._groups):
-                self._chunks[number] = self._cut(number, group, data, texts)
+                self._chunks[number] = self._cut(number, group, data, rows)
                 group.pending = len(self._chunks[number])
         self._combining = sum(self._combinations(len(chunks)) for chunks in self._chunks)
         self.expected = sum(map(len, self._chunks)) + self._combining
@@ -117,7 +116,7 @@ class Aggregating:
     def _asking(system: str, options: Mapping[str, Any], prompt_cache: str) -> Asking:
         return AGGREGATE, {"prompt": "{question}", "system": system, "options": dict(options), "prompt_cache": prompt_cache}
 
-    def _cut(self, number: int, group: _Group, data: Sequence[str | None], texts: Sequence[str | None]) -> list[_Chunk]:
+    def _cut(self, number: int, group: _Group, data: Sequence[str | None], source: Rows) -> list[_Chunk]:
         pieces: list[tuple[int, str, float]] = []
         for row in group.rows:
             whole = data[row] or ""
@@ -126,7 +125,7 @@ class Aggregating:
                 pieces.append((row, whole, tokens))
             else:
                 # A row longer than a request goes in several: cut, rather than left out.
-                for part in windows(texts[row] or "", max(16, self._room - 3 * _TAGS), overlap=0.0):
+                for part in windows(source.texts(row, row + 1)[0] or "", max(16, self._room - 3 * _TAGS), overlap=0.0):
                     text = delimited("part_of_row", part)
                     pieces.append((row, text, estimated_tokens(text)))
         spans = packed([tokens for _, _, tokens in pieces], self._room)

@@ -15,6 +15,7 @@ from ..adapter import Target
 from ..errors import BadInput, BudgetReached, Cancelled, LLMError
 from ..operations.chat import delimited
 from ..operations.embed import EMBED
+from ..operations.semantic import reference
 from ..operations.template import Template
 from ..operations.windows import estimated_tokens
 from ..run import Run
@@ -79,9 +80,9 @@ class Rows:
         """Each row between tags that it cannot close, ``None`` where there is nothing to ask about."""
         return [None if said is None else "\n".join(delimited(tag, cell) for tag, cell in said) for said in self._cells(start, stop)]
 
-    def texts(self) -> list[str | None]:
+    def texts(self, start: int, stop: int) -> list[str | None]:
         """Each row as plain text, for a vector."""
-        return [None if said is None else "\n".join(cell for _, cell in said) for said in self._cells(0, len(self))]
+        return [None if said is None else "\n".join(cell for _, cell in said) for said in self._cells(start, stop)]
 
     def _cells(self, start: int, stop: int) -> list[list[tuple[Any, str]] | None]:
         found: list[list[tuple[Any, str]] | None] = []
@@ -134,7 +135,7 @@ class Asker:
 
     def __init__(self, accessor: Accessor, how: How, operation: Operation, options: Mapping[str, Any]) -> None:
         session = accessor._session
-        model, self.note = (how.model, "") if how.model is not None else session.chosen(operation.codec)
+        model = how.model if how.model is not None else session.chosen(operation.codec)[0]
         self.route: tuple[Target, ...] = session.route(model, operation, how.fallback)
         session.check_options(self.route, options)
         session.plan(operation, 0, lambda: iter(()), self.route, how.policy)  # a price that max_cost needs and nobody knows
@@ -180,11 +181,17 @@ class Asked(ColumnShape):
         The rows that each question is about.
     kind, name
         As ``ColumnShape``.
+    other : (int, Index), optional
+        The first question that is about rows of another frame, and that frame's index; then a column ``side`` tells which one it is.
     """
 
-    def __init__(self, index: pd.Index[Any], rows_of: Sequence[Sequence[int]], kind: str, name: str) -> None:
+    def __init__(
+        self, index: pd.Index[Any], rows_of: Sequence[Sequence[int]], kind: str, name: str, other: tuple[int, pd.Index[Any]] | None = None
+    ) -> None:
         super().__init__(pd.RangeIndex(len(rows_of)), kind, name)
-        self._frame_index = index
+        self._indexes = index, index if other is None else other[1]
+        self._first_of_other = len(rows_of) if other is None else other[0]
+        self._two = other is not None
         self._rows_of = rows_of
 
     def result(self, run: Run[Any]) -> Any:
@@ -193,10 +200,13 @@ class Asked(ColumnShape):
 
     def errors(self, run: Run[Any]) -> pd.DataFrame:
         lines = super().errors(run)
+        sides = [int(question >= self._first_of_other) for question in lines["row"]]
         lines["row"] = [list(self._rows_of[question]) for question in lines["row"]]
+        lines["side"] = sides
         lines = lines.explode("row", ignore_index=True).astype({"row": "int64"})
-        lines["index"] = [self._frame_index[row] for row in lines["row"]]
-        return lines
+        lines["index"] = [self._indexes[side][row] for side, row in zip(lines["side"], lines["row"], strict=True)]
+        lines["side"] = [("left", "right")[side] for side in lines["side"]]
+        return lines if self._two else lines.drop(columns="side")
 
 
 class AskedForVectors(Asked, Remembering):
@@ -238,9 +248,11 @@ class Stages:
         answers: list[Any] = list(self._made(asker, asking, Questions.of(questions), shape))
         return answers
 
-    def embed(self, asker: Asker, texts: Sequence[str], rows_of: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(
+        self, asker: Asker, texts: Sequence[str], rows_of: Sequence[Sequence[int]], other: tuple[int, pd.Index[Any]] | None = None
+    ) -> npt.NDArray[np.float32]:
         """The vectors, of length one; NaN where there is none."""
-        shape = AskedForVectors(self._index, rows_of, "vector", "embed")
+        shape = AskedForVectors(self._index, rows_of, "vector", "embed", other)
         shape.session = asker.accessor._session
         column = self._made(asker, EMBEDDING, text_table(texts), shape)
         if column.isna().all():
@@ -299,8 +311,6 @@ def claim_of(frame: pd.DataFrame, said: Any, on: Any, what: str) -> tuple[str, l
 
     ``said`` names columns in braces, or ``on`` does. The text of a cell is never put into it.
     """
-    from ..operations.semantic import reference
-
     if not isinstance(said, str) or not said.strip():
         raise BadInput(f"say what the {what} is: the first argument is a text")
     if on is not None:

@@ -144,7 +144,7 @@ class Best:
 
     def _asking(self, size: int) -> Any:
         fields, system = (BETTER, self._systems[0]) if size == 2 else (ordering(size), self._systems[1])
-        return asking(fields, system, self._options, self._prompt_cache)
+        return asking(self.name, fields, system, self._options, self._prompt_cache)
 
     def _shown(self, group: Sequence[int]) -> tuple[int, ...]:
         """The items in the order in which they are shown: random, and the same whenever these items meet."""

@@ -50,13 +50,13 @@ class Clustering:
         random_state: int, options: Mapping[str, Any], prompt_cache: str, asker: Any, embedder: Any, detail: bool,
     ) -> None:  # fmt: skip
         self._index, self._n, self._examples, self._random_state, self._detail = index, n, examples, random_state, detail
-        self._texts, self._places, self._codes = different(rows.texts())
+        self._texts, self._places, self._codes = different(rows.texts(0, len(rows)))
         self._rows, self._missing = len(rows), int((self._codes < 0).sum())
         self._embedder: Asker | None = embedder() if self._texts else None
         self._asker: Asker | None = asker() if self._texts else None
         self._most = min(n or MOST_GROUPS, len(self._texts))
         said = about_group(instructions, system)
-        self._asking = asking(NAME, said, options, prompt_cache)
+        self._asking = asking(self.name, NAME, said, options, prompt_cache)
         self._room = room_for_data(self._asker.route, said, options)[0] if self._asker is not None else 0
         self.targets = [name for one in (self._embedder, self._asker) if one is not None for name in one.names]
         self.expected = len(self._texts) + self._most

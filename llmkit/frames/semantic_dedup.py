@@ -52,7 +52,7 @@ class Deduplicating:
         options: Mapping[str, Any], prompt_cache: str, confirmer: Any, embedder: Any, detail: bool,
     ) -> None:  # fmt: skip
         self._subject, self._keep, self._detail = subject, keep, detail
-        self._texts, self._places, self._codes = different(rows.texts())
+        self._texts, self._places, self._codes = different(rows.texts(0, len(rows)))
         self._rows, self._missing = len(rows), int((self._codes < 0).sum())
         several = len(self._texts) > 1
         self._embedder: Asker | None = embedder() if several else None
@@ -60,7 +60,7 @@ class Deduplicating:
         self._threshold = threshold
         self._margin = margin if self._confirmer is not None else 0.0
         self._most_pairs = min(most_pairs, len(self._texts) * (len(self._texts) - 1) // 2)
-        self._asking = asking(VERDICT, about_sameness(same, system), options, prompt_cache)
+        self._asking = asking(self.name, VERDICT, about_sameness(same, system), options, prompt_cache)
         confirming = self._most_pairs if self._confirmer is not None else 0
         self.targets = [name for asker in (self._embedder, self._confirmer) if asker is not None for name in asker.names]
         self.expected = len(self._texts) + confirming if several else 0

@@ -88,11 +88,11 @@ class Joining:
         blocked = pairs and self._most < len(self._other_texts)
         self._asker: Asker | None = asker() if pairs else None
         self._embedder: Asker | None = embedder() if blocked else None
-        plain, other_plain = rows.texts(), others.texts()
+        plain, other_plain = rows.texts(0, len(rows)), others.texts(0, len(others))
         self._plain = [plain[places[0]] or "" for places in self._places]
         self._plain += [other_plain[places[0]] or "" for places in self._other_places]
         self._pairs = len(self._texts) * self._most
-        self._asking = asking(VERDICT, about_claim(claim, system), options, prompt_cache)
+        self._asking = asking(self.name, VERDICT, about_claim(claim, system), options, prompt_cache)
         self.targets = [*([] if self._asker is None else self._asker.names), *([] if self._embedder is None else self._embedder.names)]
         self.expected = self._pairs + (len(self._plain) if blocked else 0)
         vectors = f"{len(self._plain):,} texts to embed, " if blocked else ""
@@ -142,9 +142,9 @@ class Joining:
         if self._embedder is None:
             mine = np.repeat(np.arange(count), self._most)
             return mine, np.tile(np.arange(self._most), count), np.full(len(mine), np.nan, dtype=np.float32)
-        # Both sides in one run: a text that both have is embedded once. What fails is told of the left rows; the right ones have no place.
-        rows_of = [*self._places, *([[]] * len(self._other_texts))]
-        vectors = stages.embed(self._embedder, self._plain, rows_of)
+        # Both sides in one run: a text that both have is embedded once.
+        rows_of = [*self._places, *self._other_places]
+        vectors = stages.embed(self._embedder, self._plain, rows_of, (count, self._right.index))
         lost = int(np.isnan(vectors).any(axis=1).sum())
         if lost and stages.spent is None:
             stages.failed(f"{lost:,} texts got no vector, so their rows have no candidates")

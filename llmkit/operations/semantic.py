@@ -66,8 +66,8 @@ def ordering(items: int) -> Fields:
     return fields_of(Annotated[list[int], AfterValidator(each_once)])
 
 
-def asking(fields: Fields, system: str, options: Mapping[str, Any], prompt_cache: str) -> tuple[Operation, dict[str, Any]]:
-    """The operation, and its arguments, for a table whose column ``question`` holds the user messages."""
+def asking(name: str, fields: Fields, system: str, options: Mapping[str, Any], prompt_cache: str) -> tuple[Operation, dict[str, Any]]:
+    """The operation of this name, and its arguments, for a table whose column ``question`` holds the user messages."""
     arguments = {
         "prompt": "{question}",
         "system": system,
@@ -75,7 +75,7 @@ def asking(fields: Fields, system: str, options: Mapping[str, Any], prompt_cache
         "options": dict(options),
         "prompt_cache": prompt_cache,
     }
-    return extracting(fields), arguments
+    return replace(extracting(fields), name=name), arguments
 
 
 def between(tags: Sequence[str], texts: Sequence[str]) -> str:

@@ -1058,7 +1058,8 @@ def test_the_methods_are_what_completion_offers() -> None:
         "rerank", "search", "speak", "topk", "transcribe", "using",
     ]  # fmt: skip
     assert dir(pd.Series(["a"]).llm) == [
-        "agg", "chat", "classify", "cluster", "dedup", "embed", "extract", "filter", "matrix", "rerank", "speak", "topk", "transcribe", "using",
+        "agg", "chat", "classify", "cluster", "dedup", "embed", "extract", "filter", "matrix", "rerank", "speak", "topk",
+        "transcribe", "using",
     ]  # fmt: skip
 
 

@@ -112,6 +112,17 @@ def test_a_vector_that_failed_is_told(lab: Loopback) -> None:
     assert 1 not in joined["id_x"].tolist()
 
 
+def test_a_vector_of_the_other_side_that_failed_is_told_of_that_side(lab: Loopback) -> None:
+    lab.answer = OFFERS
+    lab.fault("sofa", invalid("no"), times=float("inf"))
+    lab.fault("car", invalid("no"), times=float("inf"))
+    with pytest.warns(UserWarning, match="2 texts got no vector"):
+        ADS.llm.join(GOODS, CLAIM, candidates=2, **{**CHAT, "embed_model": "lab/test-embed"})
+    last = llmkit.last()
+    assert last is not None
+    assert last.errors()[["side", "row", "index"]].values.tolist() == [["left", 5, "f"], ["right", 2, "v"]]
+
+
 def test_a_500_is_tried_again(lab: Loopback) -> None:
     lab.answer = OFFERS
     lab.fault(None, server_error(), server_error())

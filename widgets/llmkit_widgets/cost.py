@@ -103,7 +103,7 @@ class CostPanel(Following):
         except ValueError:
             raise llmkit.BadInput("a budget is a number of dollars, such as 20") from None
         llmkit.preferences(budget=dollars, budget_per=per)
-        self.say("The budget is taken away." if dollars is None else f"The budget is ${dollars:,.2f} a {per}.")
+        self.say("The budget is taken away." if dollars is None else f"The budget is ${dollars:,.10g} a {per}.")
 
     @property
     def result(self) -> pd.DataFrame:

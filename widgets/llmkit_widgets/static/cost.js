@@ -7,7 +7,7 @@ const tile = (key, label, value, more, bad) => h("div", { class: "tile", key },
 
 /** A share of the longest, as a bar. */
 const bar = (part, most) => h("svg", { class: "bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
-  h("rect", { x: "0", y: "0", width: String(most > 0 ? Math.max(0.5, (100 * part) / most) : 0), height: "8", rx: "1" }));
+  h("rect", { x: "0", y: "0", width: String(part > 0 ? Math.max(0.5, (100 * part) / most) : 0), height: "8", rx: "1" }));
 
 const by_day = (days) => {
   const most = Math.max(...days.map((one) => one.cost));
