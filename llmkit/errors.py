@@ -272,10 +272,13 @@ class Cancelled(LLMError):
 
 
 def all_failed(errors: Sequence[LLMError]) -> LLMError:
-    """One error for several models of which none answered: of the last one's kind, and saying what became of each."""
+    """One error for several models of which none answered: of the last one's kind, and saying what became of each.
+
+    A model that could never have served the call says nothing of why it failed: its kind is taken where there is no other.
+    """
     if len(errors) == 1:
         return errors[0]
-    made = copy(errors[-1])
+    made = copy(next((error for error in reversed(errors) if not isinstance(error, ConfigError)), errors[-1]))
     made.message = f"all {len(errors)} models failed: {'; '.join(map(str, errors))}"
     made.args = (made.message,)
     return made

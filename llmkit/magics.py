@@ -27,6 +27,8 @@ __all__ = ["filled", "register"]
 _ITS_OWN = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 #: What may stand in a prompt as ``str`` writes it: none of these is shortened.
 _WRITTEN = (str, numbers.Number, datetime.date, datetime.time, datetime.timedelta, list, tuple, dict)
+#: What ``str`` would leave rows out of.
+_TABLES = (pd.DataFrame, pd.Series)
 #: Control characters move the cursor, colour what follows or reach into a terminal; only these two are text.
 _UNSEEN: dict[int, str] = {**dict.fromkeys([*range(32), *range(127, 160)], "\N{REPLACEMENT CHARACTER}"), 9: "\t", 10: "\n"}
 #: Seconds between two looks of the reader.
@@ -126,21 +128,16 @@ def filled(text: str, variables: Mapping[str, Any]) -> str:
     """
     names = [name for name in variables if not name.startswith("_") and name not in _ITS_OWN]
     # Those that can stand in a prompt first: where no name is near, the first few are named.
-    template = Template(text, sorted(names, key=lambda name: _text(variables[name]) is None), "variable")
-    cells: dict[str, str] = {}
-    for name in template.columns:
-        written = _text(variables[name])
-        if written is None:
-            kind = type(variables[name]).__name__
-            raise BadInput(f"{{{name}}} is a {kind}, which has no text of its own: put what you mean into a variable, as text")
-        cells[name] = written
-    return template.render(cells)
+    template = Template(text, sorted(names, key=lambda name: not isinstance(variables[name], _WRITTEN + _TABLES)), "variable")
+    return template.render({name: _written(name, variables[name]) for name in template.columns})
 
 
-def _text(value: Any) -> str | None:
-    if isinstance(value, pd.DataFrame | pd.Series):
-        return value.to_string()  # str() leaves rows out
-    return str(value) if isinstance(value, _WRITTEN) else None
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, _TABLES):
+        return value.to_string()
+    if not isinstance(value, _WRITTEN):
+        raise BadInput(f"{{{name}}} is a {type(value).__name__}, which has no text of its own: put what you mean into a variable, as text")
+    return str(value)
 
 
 def _known(words: Sequence[str]) -> pd.DataFrame:

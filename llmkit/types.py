@@ -16,6 +16,7 @@ __all__ = [
     "DRAW",
     "Allowance",
     "Attempt",
+    "Cell",
     "Estimate",
     "Limits",
     "Model",
@@ -550,7 +551,8 @@ class Cell:
     Attributes
     ----------
     state : {"waiting", "writing", "done", "failed", "stopped", "missing"}
-        ``"writing"`` where pieces of the answer came, ``"stopped"`` where the run ended before it, ``"missing"`` where there is nothing to ask.
+        ``"writing"`` where pieces of the answer came, ``"stopped"`` where the run ended before it, ``"missing"`` where there is nothing to
+        ask.
     value : Any
         The answer; of one that is being written, broke off or was stopped, the text that came.
     error : LLMError or None

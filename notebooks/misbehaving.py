@@ -1,4 +1,4 @@
-"""A provider on this computer that does what providers do on a bad day, and counts what it was asked. Its answers are one rule's, no model's."""
+"""A provider on this computer that does what providers do on a bad day, and counts what it is asked. It is no model: a rule answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Misbehaving(Server):
             self._refuse(400, "refused by the content filter")
         if faulty:
             self._refuse(500, "something went wrong on our side")
-        time.sleep(60 if number == self.hang else self.seconds[model])
+        if number == self.hang:
+            time.sleep(60)
+            raise ConnectionResetError
+        time.sleep(self.seconds[model])
         with self.lock:
             self.statuses[200] += 1
             self.paid[text] += 1

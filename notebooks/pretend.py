@@ -1,8 +1,8 @@
 """Stand-ins for language models, so that the notebooks run without a key, without a network and at no cost.
 
-They are **not models**. Each is a Python function of a few rules behind a small HTTP server on this computer that speaks OpenAI's format, so
-that everything between your frame and the answer (requests, limits, retries, the store) is the real thing and only the answers are
-simple. With a key, put the name of a real model in their place; nothing else in a notebook changes.
+They are **not models**. Each is a Python function of a few rules behind a small HTTP server on this computer that speaks OpenAI's format.
+Everything between your frame and the answer (requests, limits, retries, the store) is the real thing; only the answers are simple.
+With a key, put the name of a real model in their place; nothing else in a notebook changes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import random
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -73,6 +74,10 @@ class _Http(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # whoever asked has gone, as after Stop
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -83,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        model, text = body["model"], _text(body["messages"][-1]["content"])
+        model, text = body["model"], _asked(body["messages"])
         owner = self.owner
         with owner.lock:
             owner.requests += 1
@@ -98,8 +103,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(body, said)
         except Answer as other:
             self._send(other.status, {"error": {"message": other.message, "type": "pretend"}}, other.headers)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # whoever asked has gone
         finally:
             with owner.lock:
                 owner.in_flight -= 1
@@ -123,7 +126,6 @@ class _Handler(BaseHTTPRequestHandler):
         self._event({**same, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         self._event({**same, "choices": [], "usage": usage})
         self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True
 
     def _event(self, event: dict[str, Any]) -> None:
         self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
@@ -139,6 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: a notebook is no place for a server's log."""
+
+
+def _asked(messages: list[dict[str, Any]]) -> str:
+    """What the user asks: the data, where llmkit sends some; not the word that an answer to it could not be used."""
+    said = [_text(message["content"]) for message in messages if message["role"] == "user"]
+    return next((text for text in reversed(said) if text.startswith("<")), said[-1])
 
 
 def _text(content: Any) -> str:
@@ -263,13 +271,19 @@ _WORD = re.compile(r"[a-z]{3,}")
 def word_counter(texts: Iterable[str], labels: Iterable[str]) -> Rule:
     """Says the label whose example texts share most words with the text (naive Bayes, in ten lines)."""
     counts: dict[str, Counter[str]] = {}
+    examples: Counter[str] = Counter()
     for text, label in zip(texts, labels, strict=True):
         counts.setdefault(label, Counter()).update(set(_WORD.findall(text.lower())))
-    totals = {label: sum(seen.values()) for label, seen in counts.items()}
+        examples[label] += 1
 
     def rule(text: str, schema: dict[str, Any] | None) -> str:
         words = set(_WORD.findall(cell(text).lower()))
-        return max(counts, key=lambda label: sum(math.log((counts[label][word] + 0.5) / (totals[label] + 50)) for word in words))
+
+        def fit(label: str) -> float:
+            shares = ((counts[label][word] + 0.1) / (examples[label] + 0.2) for word in words)
+            return math.log(examples[label]) + sum(map(math.log, shares))
+
+        return max(counts, key=fit)
 
     return rule
 

@@ -6,9 +6,8 @@ import tempfile
 
 os.environ["LLMKIT_CACHE_DIR"] = tempfile.mkdtemp()
 
-import llmkit_widgets  # noqa: F401
-
 import llmkit
+from llmkit import widgets
 
 HEAVY = {"openai", "anthropic", "cohere", "voyageai", "instructor", "httpx2", "ipywidgets", "dask", "sklearn", "bm25s", "psycopg", "redis"}
 loaded = HEAVY & set(sys.modules)
@@ -19,6 +18,13 @@ import pandas as pd  # noqa: E402
 frame = pd.DataFrame({"text": ["one", None, "two"]})
 said = frame.llm.chat("Say {text}", model="echo/echo", show_progress=False)
 assert said.notna().tolist() == [True, False, True]
+
+try:
+    _ = widgets.KeyPanel
+except llmkit.MissingExtra as error:
+    assert "pip install 'llmkit[widgets]'" in str(error), error
+else:
+    raise AssertionError("the panels were there without their extra")
 
 for call in (
     lambda: frame.llm.embed("text", model="local/lexical", show_progress=False),

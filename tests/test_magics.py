@@ -85,6 +85,12 @@ def test_a_frame_goes_into_the_prompt_with_all_its_rows(lab: Loopback, shell: An
     assert all(str(n) in said(lab)[0][1].split() for n in range(200))
 
 
+def test_a_frame_that_the_prompt_does_not_name_is_not_written_out(lab: Loopback, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.user_ns["large"] = pd.DataFrame({"n": [1]})
+    monkeypatch.setattr(pd.DataFrame, "to_string", lambda self: pytest.fail("written out"))
+    assert shell.run_cell("%%llm lab/test-chat\nHello").success
+
+
 @pytest.mark.parametrize(
     "line", ["lab/test-chat -o", "lab/test-chat -o 'a b'", "lab/test-chat --unknown", 'lab/test-chat "open', "lab/test-chat more"]
 )

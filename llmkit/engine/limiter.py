@@ -172,6 +172,9 @@ class Limiter:
         """A run may want a larger window than the ones before it; a limit set by hand stands."""
         if not self.concurrency_by_hand:
             self.max_concurrency = max(self.max_concurrency, max_concurrency)
+        if not self.sent:
+            # Who asks for hundreds in flight knows of an account that takes them; the way up from eight would cost a second.
+            self.window = max(self.window, min(float(max_concurrency), float(self.max_concurrency)) / 8)
 
     def facts(self) -> dict[str, Any]:
         """What was learned of the account, for the next run."""
@@ -389,7 +392,7 @@ class Limiter:
             self._welcome += 1
             if self._roomy():
                 self.window = float(self.max_concurrency)
-            elif self._welcome >= (self.sent - self._opened_after) / 8:
+            elif self._welcome >= min(self.window, self.sent - self._opened_after) / 8:
                 self._opened_after, self._welcome = self.sent, 0
                 self.window = min(float(self.max_concurrency), self.window * self.OPENING)
 

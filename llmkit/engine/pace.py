@@ -20,6 +20,12 @@ KEEP = 5.0
 HOLD = 15.0
 HOLD_MOST = 240.0
 
+#: A limit that is counted over long is looked over no sooner than this: what went in a burst comes back as one, until a minute has passed.
+HOLD_LONG = 60.0
+
+#: A second in which fewer went through says little: up to a minute is counted then.
+FEW = 10
+
 #: The slowest pace, a request in 20 seconds: trial keys are given ten a minute.
 LEAST = 0.05
 
@@ -48,6 +54,10 @@ class Pace:
         #: When the request left whose refusal was the last news, and what went through in the second before it.
         self._news_at = float("-inf")
         self._through: float | None = None
+        #: Whether the ceiling is what the pace was when it drew a refusal; and whether such a ceiling proved too high, since the limit is
+        #: counted over long: it gives way late, when the pace has passed it by far.
+        self._by_pace = False
+        self._counted_over_long = False
 
     # ------------------------------------------------------------------------------------------------------------ counting
 
@@ -136,7 +146,7 @@ class Pace:
         if self._empty_at is None or sent_at - self._empty_at >= 1.0:
             self._empty_at, self._let_then = sent_at, self._let_by(sent_at)
         # The same count before each refusal is a window's; a bucket's count goes down as it is emptied.
-        steady = self._through is not None and through >= 10 and abs(through - self._through) <= 0.06 * self._through
+        steady = self._through is not None and through >= FEW and abs(through - self._through) <= 0.06 * self._through
         self._through = through
         if self.bucket is None:
             found, self._hold = through, HOLD
@@ -147,13 +157,28 @@ class Pace:
             # The burst that the last cut answered still fills the provider's window.
             found = min(self.ceiling, through)
         else:
-            # The pace rises by no more than 2 % a second, so what drew the refusal lies hardly above the limit; what went through in the
-            # last second is a rougher measure, good for seeing the limit fall.
-            near = 0.98 * self.bucket.per_second
-            found = near if through > 0.8 * near else min(through, near)
+            found = self._looked_over(through, between)
             held = now - self._ceiling_at >= self._hold and abs(found - self.ceiling) < 0.15 * self.ceiling
-            self._hold = min(HOLD_MOST, self._hold * 2) if held else HOLD
+            least = HOLD_LONG if self._counted_over_long and through < FEW else HOLD
+            self._hold = max(least, min(HOLD_MOST, 2 * self._hold)) if held else least
         self._rest_under(found, now)
+
+    def _looked_over(self, through: float, between: float | None) -> float:
+        """Requests a second that a refusal shows to be allowed which neither a full bucket nor a burst accounts for."""
+        assert self.bucket is not None
+        pace = self.bucket.per_second
+        if through < FEW and self._by_pace and pace <= self.ceiling:
+            self._counted_over_long = True
+        elif self._hold >= HOLD_MOST:
+            self._counted_over_long = False  # it held for long enough to be put to the test again
+        self._by_pace = False
+        near = 0.98 * pace
+        if self._counted_over_long and through < FEW:
+            return min(max(near, self.ceiling), max(through, between or 0.0))
+        # The pace rises by no more than 2 % a second, so what drew the refusal lies hardly above a limit that is enforced at once; what
+        # went through in the last second is a rougher measure, good for seeing the limit fall.
+        self._by_pace = through > 0.8 * near
+        return near if self._by_pace else min(through, near)
 
     def refused_too(self, now: float, busy_since: float | None) -> None:
         """Another request of the burst that was just refused: fewer went through than was counted then."""
@@ -186,7 +211,7 @@ class Pace:
         if busy_since is None:
             return None
         last_second = sum(moment - 1.0 < at <= moment for at in self._recent)
-        if last_second >= 10:
+        if last_second >= FEW:
             return float(last_second)
         busy = max(1.0, min(60.0, moment - busy_since))
         went = sum(count for second, count in self._by_second if moment - busy - 1.0 <= second <= moment)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -31,6 +31,7 @@ from ..errors import (
     LLMError,
     QuotaSpent,
     RequestError,
+    Truncated,
     all_failed,
 )
 from ..event_loop import apart, off_loop, to_the_end
@@ -215,6 +216,8 @@ class Line:
         #: what makes us look earlier.
         self._following = 0
         self._elsewhere: dict[bytes, Ticket] = {}
+        #: Answers that other runs of this process have brought for some of them, to be read as those of the store are.
+        self._handed: dict[bytes, Stored] = {}
         self._look_at = 0.0
         self._again = asyncio.Event()
         self._turns = Turns(engine.account(plan.route[0]).prefixes, engine.clock, self._take_back)
@@ -371,14 +374,18 @@ class Line:
 
     async def _sort_out(self, tickets: Sequence[Ticket]) -> None:
         """Take what is stored, wait for what others are asking, ready the rest."""
-        stored, elsewhere = await self._claimed(tickets)
+        handed = {ticket.key: (self._handed.pop(ticket.key), 0) for ticket in tickets if ticket.key in self._handed}
+        stored, elsewhere = await self._claimed([ticket for ticket in tickets if ticket.key not in handed])
+        stored |= handed
+        unpack, found = self.plan.operation.unpack, [(key, one.value) for key, (one, _) in stored.items()]
+        values = await apart(_unpacked, unpack, found) if found and self.plan.operation.blocking else _unpacked(unpack, found)
         for ticket in tickets:
             if self._elsewhere.pop(ticket.key, None) is not None:
                 self._following -= 1
             if ticket.refused is not None:
                 self._keep_error(ticket, signed(ticket.refused, [], self.route[0]), 0)
-            elif ticket.key in stored:
-                self._take_stored(ticket, *stored[ticket.key])
+            elif ticket.key in values:
+                self._take_stored(ticket, values[ticket.key], *stored[ticket.key])
             elif self.outcomes.stopped is None:
                 self._make_ready(ticket, ticket.key in elsewhere)
         self._news.set()
@@ -475,12 +482,7 @@ class Line:
         found, elsewhere = await self.writer.claim(along, look=self.policy.cache == "use")
         return _hits(along, found), elsewhere
 
-    def _take_stored(self, ticket: Ticket, stored: Stored, position: int) -> None:
-        try:
-            value = self.plan.operation.unpack(stored.value)
-        except ValueError:  # damaged or forged: not an answer, so it is asked for
-            self._make_ready(ticket)
-            return
+    def _take_stored(self, ticket: Ticket, value: Any, stored: Stored, position: int) -> None:
         if self.outcomes.vectors and not self._of_one_length(value):  # the model has changed since
             self._make_ready(ticket)
             return
@@ -518,7 +520,10 @@ class Line:
     def _landed(self, ticket: Ticket, future: asyncio.Future[Reply]) -> None:
         """An equal request of another run has ended: share its answer, or ask oneself."""
         self._again.set()
-        if future.cancelled() or not isinstance(future.exception() if future.done() else None, RequestError | None):
+        error = None if future.cancelled() else future.exception()
+        # How the other run read its answer is no word on how this one does: it may have another class, validators or patience.
+        read_there = self.reads and isinstance(error, BadOutput | Truncated)
+        if future.cancelled() or read_there or not isinstance(error, RequestError | None):
             if self.outcomes.stopped is None and self.writer is not None:
                 # Another process may have taken it up by now, or be the one that is asking.
                 self._elsewhere[ticket.key] = ticket
@@ -529,14 +534,23 @@ class Line:
                 self._make_ready(ticket)
             self._news.set()
             return
+        if error is None and self.reads and self.outcomes.stopped is None:
+            self._handed[ticket.key] = self._as_stored(future.result())
+            self._elsewhere[ticket.key] = ticket
+            self._look_at = self.clock.now()
+            return
         self._following -= 1
-        if future.exception() is not None:
-            error = future.exception()
-            assert isinstance(error, LLMError)
+        if error is not None:
             self._keep_error(ticket, error, 0)
-        else:
+        elif not self.reads:
             self.hold(ticket, future.result(), CACHE, 0.0, 0)
         self._news.set()
+
+    def _as_stored(self, reply: Reply) -> Stored:
+        """Another run's reply as it is found in the store."""
+        usage = reply.usage
+        value = self.plan.operation.pack(reply.value)
+        return Stored(value, usage.input, usage.cached_input, usage.output, reply.finish, reply.model, usage.cache_write)
 
     # ----------------------------------------------------------------------------------------- what the retry layer calls
 
@@ -1080,6 +1094,15 @@ def _seconds(requests: int, tokens: int, limiter: Limiter) -> float | None:
     if limiter.tokens_per_minute:
         times.append(60 * tokens / limiter.tokens_per_minute)
     return max(times) if times else None
+
+
+def _unpacked(unpack: Callable[[bytes], Any], stored: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Any]:
+    """By key: what stored bytes say; without those that are damaged or forged: they are no answers, so these are asked for."""
+    values = {}
+    for key, value in stored:
+        with suppress(ValueError):
+            values[key] = unpack(value)
+    return values
 
 
 def _hits(along: Mapping[bytes, Sequence[bytes]], found: Mapping[bytes, Stored]) -> dict[bytes, tuple[Stored, int]]:

@@ -68,6 +68,8 @@ class Told:
     finish: str | None = None
     attempts: int = 0
     seconds: float = 0.0
+    #: Requests that had left and of whose answers nothing came: they may have been billed.
+    lost: int = 0
 
     def bill(self, usage: Usage, target: Target) -> None:
         cost = usage.cost(target.model.price)
@@ -242,7 +244,7 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again
     usage, began = Usage(), engine.clock.now()
     told.target, told.finish = target.name, None
     told.attempts += 1
-    released = False
+    released = lost = False
     try:
         async with aclosing(_pieces(engine, target, body, wish, permit)) as pieces:
             async for text, counted, finish in pieces:
@@ -253,7 +255,7 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again
                     told.text += text
                     yield text
         if told.finish is None:
-            raise ConnectionLost("the answer broke off before its end")
+            raise _broken_off()
         if not told.text:
             raise _empty(told.finish)
         account.learn(len(body), usage)
@@ -263,14 +265,17 @@ async def _attempt(engine: Engine, target: Target, wish: Wish, told: Told, again
         if error.usage is not None:
             usage = _most(usage, error.usage)
         _give_back(account.limiter, permit, error)
-        released = True
+        released, lost = True, error.lost
         raise signed(error, [request], target) from None
     finally:
         told.seconds += engine.clock.now() - began
-        if not released:
+        if not released:  # whoever asked has gone
             account.limiter.abandoned(permit)
-        if usage.requests or told.text:
+            lost = target.adapter.answer is None and engine.connected(target)
+        if usage.requests or told.text or told.finish is not None:
             told.bill(usage if usage.requests else Usage(requests=1, unreported=1), target)
+        elif lost:
+            told.lost += 1
 
 
 def _give_back(limiter: Limiter, permit: Permit, error: LLMError) -> None:
@@ -316,7 +321,11 @@ async def _opened(
                 refused = refusal(target, response)
                 refused.limits = limits
                 raise refused
-            yield response, limits, chunks
+            try:
+                yield response, limits, chunks
+            except ServerFault as error:
+                error.lost = True  # what was answered cannot be read, which keeps nobody from billing it
+                raise
             return
 
 
@@ -333,25 +342,25 @@ async def exchange(
     text: list[str] = []
     usage, finish = Usage(), None
     try:
-        async with _opened(engine, target, body, timeout, timeout) as (response, limits, chunks):
-            async with aclosing(_said(target.codec, requests[0], response, chunks)) as pieces:
-                async for piece, counted, why in pieces:
-                    if counted is not None:
-                        usage = _most(usage, counted)
-                    finish = why or finish
-                    if piece:
-                        text.append(piece)
-                        heard(piece)
+        async with (
+            _opened(engine, target, body, timeout, timeout) as (response, limits, chunks),
+            aclosing(_said(target.codec, requests[0], response, chunks)) as pieces,
+        ):
+            async for piece, counted, why in pieces:
+                usage = usage if counted is None else _most(usage, counted)
+                finish = why or finish
+                if piece:
+                    text.append(piece)
+                    heard(piece)
         if finish is None:
-            raise ConnectionLost("the answer broke off before its end")
+            raise _broken_off()
     except LLMError as error:
-        # What was begun, or cannot be read, may be billed all the same.
-        error.lost = error.lost or bool(text) or isinstance(error, ServerFault) and error.status is None
-        if error.usage is None and usage.requests:
-            error.usage = usage
-        if isinstance(error, ContentBlocked | BadOutput) and error.status is None:  # of the answer: the row's own, and billed
-            return [signed(error, requests, target)], None
-        raise signed(error, requests, target) from None
+        signed(error, requests, target)
+        if isinstance(error, RequestError) and error.status is None:  # an answer that declines: the row's own, and billed
+            error.usage = error.usage or usage
+            return [error], None
+        error.lost = error.lost or bool(text)
+        raise error from None
     billed = usage if usage.requests else Usage(requests=1, unreported=1)
     if text:
         return [Reply("".join(text), billed, finish=finish)], limits
@@ -390,6 +399,12 @@ def _read(codec: Codec, event: str, data: bytes) -> tuple[str, Usage | None, str
 def _most(known: Usage, counted: Usage) -> Usage:
     """Counts go from the start of the answer: of two the larger is the later."""
     return Usage(*map(max, known, counted))  # type: ignore[arg-type]
+
+
+def _broken_off() -> ConnectionLost:
+    error = ConnectionLost("the answer broke off before its end")
+    error.lost = True
+    return error
 
 
 def _empty(finish: str) -> LLMError:
@@ -443,7 +458,7 @@ class _Kept:
         usage = told.usage
         return OutcomeRow(
             self.journal, 0, self.key, source, self.error, told.target, told.attempts, told.seconds, usage.input, usage.cached_input,
-            usage.output, usage.cache_write, None, usage.requests, told.cost, 0, time.time(),
+            usage.output, usage.cache_write, None, usage.requests, told.cost, told.lost, time.time(),
         )  # fmt: skip
 
     def durable(self) -> None:

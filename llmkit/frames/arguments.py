@@ -15,6 +15,7 @@ __all__ = [
     "OnError",
     "Prefer",
     "PromptCache",
+    "asked_again",
     "by",
     "cache",
     "columns",
@@ -110,13 +111,23 @@ def rounds(given: Any) -> int:
     return int(given)
 
 
+def asked_again(max_reask: Any, more_tokens: Any, max_tokens: int | None) -> tuple[int, int | None]:
+    """How often an answer that is not valid is asked for again, and the room that one which was cut gets."""
+    if not _is_whole(max_reask) or max_reask < 0:
+        raise ConfigError(f"max_reask is a whole number of times, from 0 up, not {max_reask!r}")
+    room = options(more_tokens=more_tokens).get("more_tokens")
+    if room is not None and max_tokens is not None and room <= max_tokens:
+        raise BadInput(f"more_tokens is for a second try with more room than the first: say more than max_tokens={max_tokens}")
+    return int(max_reask), room
+
+
 def limit(given: Any) -> int | None:
     """How many rows to run at the most; ``None`` for all."""
     return rows("limit", given, 0)
 
 
 def schema(given: Any) -> Schema | None:
-    """What ``response_format=`` says: a pydantic model, a JSON schema, OpenAI's own form of one, ``"json"`` for any JSON object."""
+    """What ``response_format=`` says: ``"json"`` for any JSON object, or a record as ``extract`` takes it."""
     if given is None:
         return None
     if given == "json" or (isinstance(given, Mapping) and given.get("type") == "json_object"):
@@ -129,7 +140,19 @@ def schema(given: Any) -> Schema | None:
             return Schema(str(given.get("title") or "answer").replace(" ", "_"), given)
     elif isinstance(given, type) and hasattr(given, "model_json_schema"):
         return Schema(given.__name__, given.model_json_schema())
-    raise BadInput('response_format is a pydantic model, a JSON schema of an object, or "json"')
+    return _record(given)
+
+
+def _record(given: Any) -> Schema:
+    from ..operations.schemas import fields_of  # pydantic takes as long to import as all of llmkit
+
+    try:
+        fields = fields_of(given)
+    except BadInput as error:
+        raise BadInput(f'response_format is a pydantic model, a JSON schema of an object, or "json" ({error.message})') from None
+    if fields.kind != "record":
+        raise BadInput("response_format is one record a row; for one value, or a list of records, say df.llm.extract(...)")
+    return fields.schema()
 
 
 def text(name: str, value: Any) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..run import Run
 from ..session import Session, default
-from ..types import Estimate, Operation, Policy, Table
+from ..types import Estimate, Operation, Policy, Request, Table
 
-__all__ = ["Accessor", "How"]
+__all__ = ["Accessor", "How", "sample_of"]
 
 
 #: Whose default model serves an operation that has none of its own.
@@ -29,6 +29,16 @@ class How:
     wait: bool
     context_fallback: Any = None
     content_fallback: Any = None
+
+
+def sample_of(request: Any, number: int) -> Any:
+    """The same question for another answer, stored apart; the first one, of number 0, is the question itself."""
+    if not number or not isinstance(request, Request):
+        return request
+    # Where the caller fixed a seed, equal ones would make equal samples.
+    seed = request.options.get("seed")
+    options = request.options if seed is None else {**request.options, "seed": seed + number}
+    return replace(request, sample=number, options=options)
 
 
 class Accessor:

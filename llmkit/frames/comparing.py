@@ -14,10 +14,10 @@ from ..errors import BadInput, BudgetReached, ConfigError
 from ..operations.template import Template
 from ..run import Run
 from ..session import Session, default
-from ..types import Estimate, Operation, Request, Table, Task
+from ..types import Estimate, Operation, Table, Task
 from . import arguments as checked
 from .arguments import Cache, OnError
-from .calling import How
+from .calling import How, sample_of
 from .columns import one_column
 from .comparison import Asked, Comparison, Truth
 from .pandas_accessor import FrameAccessor
@@ -71,6 +71,7 @@ def compare(
     dry_run: bool = False,
     show_progress: bool = True,
     wait: bool = True,
+    stream: bool = False,
     timeout: float = 180.0,
     max_attempts: int = 5,
     max_concurrency: int = 64,
@@ -109,7 +110,11 @@ def compare(
     dry_run : bool
         Send nothing and return the estimates: an ``Estimate`` of all together, with one for each model in ``models``.
     wait : bool
-        ``False`` returns the run at once; ``run.partial()`` is the comparison so far.
+        ``False`` returns the run at once; ``run.partial()`` is the comparison so far, and ``run.runs`` has (label, run) of each model
+        and sample, whose ``cell(row)`` tells of one row.
+    stream : bool
+        Ask for the answers of a prompt in pieces, of models that write them so: ``cell(row)`` then has what was said so far, and when it
+        began. The answers, and what they cost, are the same.
     max_concurrency : int
         Most requests in flight to one model.
     system, temperature, max_tokens, seed, examples, cache, show_progress, timeout, max_attempts
@@ -161,7 +166,7 @@ def compare(
     asked = _asked(session, models, schema)
     if truth is not None and any(one.label == "truth" for one in asked):
         raise BadInput('a model cannot be called "truth" beside truth=; give it another label')
-    caller = _Caller(session, rows, ask if schema else None, said)
+    caller = _Caller(session, rows, ask if schema else None, said, stream)
     names = caller.fields()
     read = caller.read(asked)
     known = None if truth is None else _truth(rows, truth, names, read, score)
@@ -235,29 +240,26 @@ class _Sample(FrameAccessor):
     """Asks for one more answer than there are: each sample is stored apart."""
 
     number = 0
+    streamed = False
 
     def _run(self, operation: Operation, table: Table, arguments: Mapping[str, Any], shape: Any, how: How) -> Any:
+        if self.streamed:
+            how = replace(how, policy=replace(how.policy, streamed=True))
         if self.number:
             tasks = operation.tasks
             operation = replace(operation, tasks=lambda table, **given: self._numbered(tasks(table, **given)))
         return super()._run(operation, table, arguments, shape, how)
 
     def _numbered(self, tasks: Iterator[Task]) -> Iterator[Task]:
-        for task in tasks:
-            request = task.request
-            if isinstance(request, Request):
-                # Where the caller fixed a seed, equal ones would make equal samples.
-                seed = request.options.get("seed")
-                options = request.options if seed is None else {**request.options, "seed": seed + self.number}
-                request = replace(request, sample=self.number, options=options)
-            yield Task(task.rows, request)
+        return (Task(task.rows, sample_of(task.request, self.number)) for task in tasks)
 
 
 class _Caller:
     """Asks one model after another the same."""
 
-    def __init__(self, session: Session, rows: pd.DataFrame, schema: Any, said: Mapping[str, Any]) -> None:
+    def __init__(self, session: Session, rows: pd.DataFrame, schema: Any, said: Mapping[str, Any], streamed: bool) -> None:
         self.session = session
+        self.streamed = streamed
         self.rows = rows
         self.schema = schema
         self.said = said
@@ -279,7 +281,7 @@ class _Caller:
 
     def call(self, one: Asked, rows: pd.DataFrame, sample: int = 0, **more: Any) -> Any:
         accessor = _Sample(rows, self.session)
-        accessor.number = sample
+        accessor.number, accessor.streamed = sample, self.streamed
         given = {**self.said, **one.options, "model": one.model, **more}
         return accessor.chat(**given) if self.schema is None else accessor.extract(self.schema, **given)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,7 @@ class Comparison:
         self._read = list(dict.fromkeys(read))
         self._asked = asked
         self._truth = truth
+        self._ended = ended
         self._labels = [one.label for one in asked]
         self._samples = [[_Sample(run, len(rows), ended) for run in one.last] for one in asked]
         self._first = [samples[0] for samples in self._samples]
@@ -278,6 +280,33 @@ class Comparison:
         return _ratio(total, int(known.sum()))
 
     # ------------------------------------------------------------------------------------------------------------ looking
+
+    def beside(self, *others: Comparison) -> Comparison:
+        """This comparison and others of the same rows as one: nothing is asked, and all is counted anew.
+
+        A model that is in several of them, by its label, has the answers of the last; its times are those of all.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> df = pd.DataFrame({"text": ["late", "broken"]})
+        >>> one = llmkit.compare(df, "{text}", {"a": "echo/echo"}, show_progress=False)
+        >>> other = llmkit.compare(df, "{text}", {"b": "echo/echo"}, show_progress=False)
+        >>> one.beside(other).models["agreement"].tolist()
+        [1.0, 1.0]
+        """
+        asked: dict[str, Asked] = {}
+        for made in (self, *others):
+            if not made._rows.index.equals(self._rows.index) or made._names != self._names:
+                raise BadInput("only comparisons of the same rows, with the same fields, stand beside one another")
+            for one in made._asked:
+                before = asked[one.label].samples if one.label in asked else []
+                none: list[Run[Any]] = []
+                samples = [[*earlier, *now] for earlier, now in zip_longest(before, one.samples, fillvalue=none)]
+                asked[one.label] = replace(one, samples=samples)
+        read = [name for made in (self, *others) for name in made._read]
+        truth = next((made._truth for made in (self, *others) if made._truth is not None), None)
+        return Comparison(self._rows, list(asked.values()), read, truth, ended=all(made._ended for made in (self, *others)))
 
     def disagreements(self) -> pd.DataFrame:
         """The rows in which two models that answered differ in some field: what they were asked about, under ``"asked"``, and ``frame``."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ..operations.schemas import Extracted, Fields
+from ..operations.schemas import Extracted, Fields, name_in_json
 
 __all__ = ["Cells", "Grounded", "Quoted", "Span", "named_model"]
 
@@ -50,11 +50,7 @@ def named_model(title: str, names: Iterable[str], kind: Any, *, default: Any = .
 
 def _names_in_json(record: type[BaseModel]) -> dict[str, str]:
     """The fields, and what a model reads and writes them as."""
-    found = {}
-    for name, info in record.model_fields.items():
-        said = info.validation_alias or info.alias
-        found[name] = said if isinstance(said, str) else name
-    return found
+    return {name: name_in_json(name, info) for name, info in record.model_fields.items()}
 
 
 _QUOTES = (

@@ -112,11 +112,16 @@ def _plain(value: Any) -> Any:
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=True)
+        return _fields_of(value)
     try:
         return orjson.loads(orjson.dumps(value, default=_otherwise, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
     except (TypeError, orjson.JSONDecodeError):
         raise BadInput(f"an example holds {_odd(value)}, which JSON has no form for") from None
+
+
+def _fields_of(instance: Any) -> Any:
+    """What an instance of a model holds, without what it computes of that."""
+    return instance.model_dump(mode="json", by_alias=True, exclude=set(type(instance).model_computed_fields))
 
 
 def _odd(value: Any) -> str:
@@ -130,7 +135,7 @@ def _otherwise(value: Any) -> Any:
         if hasattr(value, name):
             return getattr(value, name)()
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=True)
+        return _fields_of(value)
     from pydantic_core import to_jsonable_python  # loaded by now: there is a schema
 
     return to_jsonable_python(value)
@@ -263,10 +268,14 @@ def _from_frame(given: pd.DataFrame, fields: Any, read: list[Any]) -> list[tuple
 
 def _names(fields: Any) -> dict[str, tuple[str, bool]]:
     """What a field may be called: its name in JSON, and whether it may be left out."""
+    from ..operations.schemas import name_in_json  # loaded by now: there is a schema
+
     found: dict[str, tuple[str, bool]] = {}
     for name, info in fields.record.model_fields.items():
-        said = info.validation_alias if isinstance(info.validation_alias, str) else info.alias or name
+        said = name_in_json(name, info)
         found[name] = found[said] = (said, not info.is_required())
+    for name, info in fields.record.model_fields.items():  # as an instance calls it
+        found.setdefault(info.serialization_alias or name, found[name])
     return found
 
 

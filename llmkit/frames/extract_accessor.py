@@ -201,6 +201,8 @@ class Extracting(Accessor):
         for name, value in (("system", system), ("prompt", prompt), ("instructions", instructions), ("prefix", prefix)):
             checked.text(name, value)
         checked.long_text(long_text, overlap, ("error", "split"))
+        if window_tokens is not None and long_text != "split":
+            raise BadInput('window_tokens says where texts are split: say long_text="split" too')
         fields = fields_of(schema)
         beside = Beside(evidence, votes, check is not None)
         beside.check_arguments(fields, temperature)
@@ -211,16 +213,19 @@ class Extracting(Accessor):
             raise BadInput(f"say which columns to read, e.g. on={next(iter(table.columns), 'text')!r}")
         usual = usual_instructions(fields, instructions)
         told = usual if prompt is None else "\n\n".join(part for part in (prompt, instructions) if part)
-        read = Template(prompt or "", table.columns).columns if columns is None else columns
+        template = Template(prompt or "", table.columns) if columns is None else None
+        read = template.columns if template is not None else columns or []
         table.check(read)
         said, vendor = mode_of(mode)
+        options = checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed)
+        again = checked.asked_again(max_reask, more_tokens, options.get("max_tokens"))
         arguments: dict[str, Any] = {
             "prompt": prompt if columns is None else told,
             "on": columns,
             "system": system if columns is not None or prompt is None else "\n\n".join(part for part in (system, usual) if part),
-            "examples": for_extract(examples, fields, sent, columns, Template(prompt or "", table.columns) if columns is None else None),
+            "examples": for_extract(examples, fields, sent, columns, template),
             "schema": replace(sent.schema(said), vendor=vendor),
-            "options": checked.options(temperature=temperature, max_tokens=max_tokens, seed=seed),
+            "options": options,
             "prompt_cache": checked.prompt_cache(prompt_cache),
         }
         made: Columns
@@ -232,10 +237,10 @@ class Extracting(Accessor):
             table = self._in_windows(table, read, arguments, made, how, checked.options(window_tokens=window_tokens), overlap)
         else:
             made = (ColumnsInDetail if detail else Columns)(self._frame, beside.shown(fields, detail), prefix, join, explode)
-        if prompt_cache == "auto" and columns is None:
-            arguments["leads"] = leads_of(table, Template(prompt or "", table.columns))
+        if prompt_cache == "auto" and template is not None:
+            arguments["leads"] = leads_of(table, template)
         shape = Extraction(made, whole, read, fields, beside)
-        operation, asked = beside.asked(extracting(sent, max_reask, more_tokens), table)
+        operation, asked = beside.asked(extracting(sent, *again), table)
         if check is not None:
             from .checking import checked_by
 

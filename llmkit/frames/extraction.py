@@ -176,9 +176,10 @@ class Extraction:
         """The fields by the names that an answer has them under, and what they are called."""
         return {"value": "value"} if self.fields.record is None else labels(self.fields.record)
 
-    def records(self, run: Run[Any]) -> list[list[dict[str, Any]] | None]:
-        """For each row the records of its answer, with what is told of each field; ``None`` where it has no answer."""
-        return [self._records(answer) for answer in self.shape.answers(self.seen(run).outcomes)[: len(self.table)]]
+    def records(self, run: Run[Any], rows: int | None = None) -> list[list[dict[str, Any]] | None]:
+        """For each row, or the first so many, its answer's records with what is told of each field; ``None`` where it has no answer."""
+        most = len(self.table) if rows is None else min(rows, len(self.table))
+        return [self._records(answer) for answer in self.shape.answers(self.seen(run, most).outcomes)[:most]]
 
     def _records(self, answer: Any) -> list[dict[str, Any]] | None:
         if answer is None:
@@ -191,13 +192,13 @@ class Extraction:
         """The run as one that asked each row once."""
         return run if self.beside.votes == 1 else collapsed(run, len(self.table), self.beside.votes, list(self.labels))
 
-    def seen(self, run: Run[Any]) -> Run[Any]:
-        """The same, with answers that have what is told of each field as fields."""
+    def seen(self, run: Run[Any], rows: int | None = None) -> Run[Any]:
+        """The same, with answers that have what is told of each field as fields; with ``rows`` only those of the first so many rows."""
         run = self.in_rows(run)
         if not (self.beside.evidence or self.beside.check):
             return run
         seen = copy(run)
-        seen.outcomes = _with_values(run.outcomes, self._told())
+        seen.outcomes = _with_values(run.outcomes, self._told(), rows)
         return seen
 
     def texts(self, row: int) -> list[tuple[str, str]]:
@@ -241,13 +242,15 @@ class Extraction:
         return wide
 
 
-def _with_values(outcomes: Outcomes, told: Callable[[int, Any], Any]) -> Outcomes:
-    """The same outcomes with other values, told by the first row of each task."""
+def _with_values(outcomes: Outcomes, told: Callable[[int, Any], Any], rows: int | None) -> Outcomes:
+    """The same outcomes with other values, told by the first row of each task; with ``rows`` only those of the first so many rows."""
     made = copy(outcomes)
+    # While the run goes on, rows are still being given tasks: those that come from here on are not seen, since they have no value here.
+    made.task_of_row = outcomes.task_of_row.copy()
     values: list[Any] = [None] * len(outcomes.values)
     known: set[int] = set()
-    for row, task in enumerate(outcomes.task_of_row.tolist()):
-        if task >= 0 and task not in known and task < len(values):
+    for row, task in enumerate(made.task_of_row[:rows].tolist()):
+        if task >= 0 and task not in known:
             known.add(task)
             answer = outcomes.value(task)
             values[task] = None if answer is None else told(row, answer)

@@ -127,6 +127,8 @@ def infer_schema(df: pd.DataFrame, on: Any, *, goal: str, **how: Any) -> Any:
     """
     from .pandas_accessor import FrameAccessor
 
+    if not isinstance(df, pd.DataFrame):
+        raise BadInput(f"infer_schema takes a DataFrame first, not {type(df).__name__}; a Series is one column of series.to_frame()")
     return FrameAccessor(df).infer_schema(on, goal=goal, **how)
 
 
@@ -153,7 +155,8 @@ def read_schema(schema: Any) -> Any:
     Examples
     --------
     >>> import llmkit
-    >>> print(llmkit.read_schema({"type": "object", "title": "Fire", "properties": {"city": {"type": "string"}}, "required": ["city"]}).source)
+    >>> fire = {"type": "object", "title": "Fire", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    >>> print(llmkit.read_schema(fire).source)
     from pydantic import BaseModel
     <BLANKLINE>
     <BLANKLINE>

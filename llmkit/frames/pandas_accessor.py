@@ -122,7 +122,7 @@ class FrameAccessor(Extracting, Semantic, Inferring, Showing, Accessor):
             With several models: a row that is told to slow down goes to another one that is free, or waits for the one it is at.
         system : str, optional
             A system message, the same for all rows.
-        response_format : pydantic model, JSON schema or "json", optional
+        response_format : schema of a record, or "json", optional
             The answer is JSON of this form, as text, checked and asked for as ``df.llm.extract`` does it, which makes columns of it.
         temperature, max_tokens, seed : optional
             As the provider documents them; ``max_tokens`` bounds the answer. What a provider has no word for is refused before anything is

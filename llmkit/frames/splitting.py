@@ -19,7 +19,7 @@ __all__ = ["room_for_text", "split_rows"]
 _SHARE = 0.9
 
 #: Tokens for a row's text where nobody knows the model's context: servers on one's own computer are often started with 4,096 in all.
-UNKNOWN = 2_500
+_UNKNOWN = 2_500
 
 #: Fewest tokens of text that a window has, however long the rest of the question is.
 _FEWEST = 64
@@ -38,7 +38,7 @@ def room_for_text(route: Sequence[Target], said: Sequence[str], max_tokens: int 
     """
     contexts = [target.model.context_window for target in route]
     beside = sum(estimated_tokens(text) for text in said)
-    rooms = [UNKNOWN if context is None else _SHARE * context - beside - (max_tokens or context // 8) for context in contexts]
+    rooms = [_UNKNOWN if context is None else _SHARE * context - beside - (max_tokens or context // 8) for context in contexts]
     return max(_FEWEST, int(min(rooms)))
 
 

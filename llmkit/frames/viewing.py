@@ -79,12 +79,14 @@ def view_of(extraction: Extraction, run: Run[Any], rows: int) -> View:
     """The first so many rows of a run."""
     if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
         raise BadInput(f"rows is a whole number of rows to show, not {rows!r}")
-    answers = extraction.records(run)
+    answers = extraction.records(run, rows)
     errors = extraction.errors(run)
     why = {row: f"{kind}: {error}" for row, kind, error in zip(errors["row"], errors["kind"], errors["error"], strict=True)}
     unanswered = "nothing to ask" if run.done else "no answer yet"
-    lines = [_row(extraction, row, records, why.get(row), unanswered) for row, records in enumerate(answers[:rows])]
-    title = f"{run.operation} with {' > '.join(run.targets)}: {len(lines):,} of {len(answers):,} rows, {len(errors):,} failed in all"
+    lines = [_row(extraction, row, records, why.get(row), unanswered) for row, records in enumerate(answers)]
+    title = (
+        f"{run.operation} with {' > '.join(run.targets)}: {len(lines):,} of {len(extraction.table):,} rows, {len(errors):,} failed in all"
+    )
     shares = (("row", 8), ("text", 52), ("fields", 40))
     head = "".join(f'<th style="{_TD};width:{share}%">{name}</th>' for name, share in shares)
     table = f'<table style="width:100%;border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

@@ -11,7 +11,8 @@ import orjson
 
 from ..outcomes import CACHE, FAILED, LIVE, MISSING, PENDING, UNSEEN, Outcomes
 from ..run import Run
-from ..types import Operation, Request, Table, Task
+from ..types import Operation, Table, Task
+from .calling import sample_of
 from .evidence import Quoted
 
 __all__ = ["Sampled", "agreement_of", "collapsed", "sampled"]
@@ -47,13 +48,7 @@ def _bare(table: Any) -> Table:
 def _each(tasks: Iterator[Task], votes: int) -> Iterator[Task]:
     for task in tasks:
         for sample in range(votes):
-            request = task.request
-            if isinstance(request, Request) and sample:
-                # Where the caller fixed a seed, equal ones would make equal samples.
-                seed = request.options.get("seed")
-                options = request.options if seed is None else {**request.options, "seed": seed + sample}
-                request = replace(request, sample=sample, options=options)
-            yield Task(tuple(row * votes + sample for row in task.rows), request)
+            yield Task(tuple(row * votes + sample for row in task.rows), sample_of(task.request, sample))
 
 
 # --------------------------------------------------------------------------------------------------------------- counting

@@ -67,6 +67,8 @@ class _Again(Message):
     __slots__ = ()
 
 
+_CUT = "the answer was cut at the token limit before it was whole; raise max_tokens"
+
 #: Of an answer that cannot be used so much is shown to the model again.
 _SHOWN = 20_000
 
@@ -94,7 +96,7 @@ def _read(fields: Fields, max_reask: int, more_tokens: int | None, request: Requ
         most = request.options.get("max_tokens")
         if more_tokens is not None and (most is None or most < more_tokens):
             return Request(request.operation, payload, {**request.options, "max_tokens": more_tokens})
-        return Truncated("the answer was cut at the token limit before it was whole; raise max_tokens, or set more_tokens")
+        return Truncated(f"{_CUT}, or set more_tokens")
     if sum(isinstance(message, _Again) for message in payload.messages) >= max_reask:
         return BadOutput(f"the answer is not valid: {invalid.why}", kind="invalid")
     messages = (*payload.messages, *_turns(text, invalid.told))
@@ -139,7 +141,7 @@ def _unpack(fields: Fields, stored: bytes) -> Extracted:
         return fields.checked(stored)
     except (ValidationError, Invalid):
         raise ValueError("not of this schema") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"a validator raised {type(error).__name__}") from None
 
 
@@ -208,4 +210,6 @@ _AN_OBJECT = Fields("the answer", "record", _AnObject, _AnObject)
 
 def _read_text(fields: Fields, request: Request, reply: Reply) -> Reply | LLMError | Request:
     outcome = _read(fields, 1, None, request, reply)
+    if isinstance(outcome, Truncated):  # chat has no more_tokens
+        return Truncated(_CUT)
     return replace(outcome, value=outcome.value.raw) if isinstance(outcome, Reply) else outcome

@@ -120,7 +120,10 @@ def model_of(
             except PydanticUndefinedAnnotation:  # a class that is being made
                 continue
             except Exception as fault:
-                raise BadInput(f"the field {said} has a type that JSON has no form for ({first_line(fault)})") from None
+                raise BadInput(
+                    f"the field {said} has a type that JSON has no form for ({first_line(fault)}); "
+                    "say str, int, float, bool, a date, or a model or a list of these"
+                ) from None
         raise BadInput(f"{name} is no schema ({first_line(error)})") from None
     return made
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import typing_extensions
-from pydantic import AliasPath, BaseModel, Field, RootModel, TypeAdapter, model_validator
+from pydantic import AliasChoices, BaseModel, Field, RootModel, TypeAdapter, model_validator
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import PydanticJsonSchemaWarning
@@ -29,7 +29,7 @@ from .chat import Schema
 from .json_schemas import Reader as JsonReader
 from .json_schemas import class_name, first_line, is_json_schema, model_of, plain_schema, spelled, titled
 
-__all__ = ["Extracted", "Fields", "InferredSchema", "Invalid", "fields_of"]
+__all__ = ["Extracted", "Fields", "InferredSchema", "Invalid", "fields_of", "name_in_json"]
 
 Kind = Literal["record", "value", "records"]
 
@@ -172,6 +172,17 @@ _WORDS: dict[str, Any] = {
     "date": datetime.date, "datetime": datetime.datetime,
 }  # fmt: skip
 
+#: pandas' names of dtypes are meant as such too: a column of them is what comes of it.
+_WORDS |= dict.fromkeys(("int32", "int64", "Int32", "Int64"), int) | dict.fromkeys(("float32", "float64", "Float32", "Float64"), float)
+_WORDS |= {"datetime64[ns]": datetime.datetime, "datetime64[us]": datetime.datetime}
+
+#: What nobody describes a field with: a type whose name is none of ours.
+_LIKE_A_TYPE = re.compile(
+    r"list|dict|tuple|(?:typing\.)?(?:list|dict|set|tuple|Literal|Optional|Union|List|Dict|Set|Tuple)\[.*\]"
+    r"|\w+(?:\[.*\])?(?: *\| *\w+)* *\| *None",
+    re.DOTALL,
+)
+
 _LISTS = (list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence)
 
 
@@ -260,8 +271,8 @@ class _Makers:
                 raise BadInput('a list holds one schema, e.g. [Item], for any number of records; choices are Literal["a", "b"]')
             given = list[self._of_field(given[0], "", "Item")]  # type: ignore[misc]
         if given is None or not _is_type(given):
-            said = f"the class {type(given).__name__}" if isinstance(given, BaseModel) else "a type"
-            raise BadInput(f"a schema is a pydantic model, a mapping of names to types, a JSON schema or {said}, not {given!r:.60}")
+            said = f"the class {type(given).__name__}" if _is_record(type(given)) else "a type"
+            raise BadInput(f"a schema is a pydantic model, a mapping of names to types, a JSON schema or {said}, not {_what(given)}")
         made = self.plain(given, "")
         try:
             for model in self._later:
@@ -383,16 +394,18 @@ class _Makers:
                 raise BadInput(f"the field {where} is a list: give the choices, each once, as texts")
             return Literal[tuple(given)]  # type: ignore[return-value]
         if isinstance(given, str):
-            listed = re.fullmatch(r"list\[(\w+)\]", given)
-            if listed and listed[1] in _WORDS:
-                return list[_WORDS[listed[1]]]  # type: ignore[valid-type,misc]
-            if given in _WORDS:
-                return _WORDS[given]
             if not given.strip():
                 raise BadInput(f"the field {where} has an empty description")
+            named = _in_words(given.strip())
+            if named is not None:
+                return named
+            if _LIKE_A_TYPE.fullmatch(given.strip()):
+                raise BadInput(
+                    f"the field {where} is called {given!r:.60}, a type in quotation marks that is not known by name: write it without"
+                )
             return Annotated[str, Field(description=given)]
         if given is None or not _is_type(given):
-            raise BadInput(f"the field {where} is a type, (type, description), a description or a list of choices, not {given!r:.60}")
+            raise BadInput(f"the field {where} is a type, (type, description), a description or a list of choices, not {_what(given)}")
         return self.plain(given, where)
 
     @staticmethod
@@ -405,6 +418,26 @@ class _Makers:
             return reader.record() if top else reader.value()
         except (PydanticUserError, SchemaError, RecursionError) as error:
             raise BadInput(f"the schema{_at(where)} is none that can be checked ({first_line(error)})") from None
+
+
+def _in_words(said: str) -> Any:
+    """The type of this name, ``None`` where there is none: ``int``, ``list[int]``, and either with ``| None``."""
+    if optional := re.fullmatch(r"(.+?) *\| *None|Optional\[(.+)\]", said):
+        inner = _in_words(optional[1] or optional[2])
+        return None if inner is None else inner | None
+    listed = re.fullmatch(r"[lL]ist\[(\w+)\]", said)
+    if listed:
+        return list[_WORDS[listed[1]]] if listed[1] in _WORDS else None  # type: ignore[misc,valid-type]
+    return _WORDS.get(said)
+
+
+def _what(given: Any) -> str:
+    """What was given in the place of a schema: a frame's, or an instance's, contents are not for a message."""
+    if given is None or isinstance(given, int | float):
+        return repr(given)
+    if isinstance(given, str):
+        return "a text (what to do goes into prompt=)"
+    return "an instance of it" if _is_record(type(given)) else type(given).__name__
 
 
 def _at(where: str) -> str:
@@ -424,7 +457,7 @@ def _split(member: Any, where: str) -> tuple[Any, Any]:
         return kind, None
     if not isinstance(told, str) or not told.strip():
         raise BadInput(f"the field {where} is (type, description), and the description is {told!r:.40}")
-    optional = _takes_none(kind)
+    optional = _takes_none((_in_words(kind) or kind) if isinstance(kind, str) else kind)
     return kind, Field(None, description=told) if optional else Field(description=told)
 
 
@@ -541,13 +574,22 @@ def _completed(model: type[BaseModel]) -> None:
             raise BadInput(f"{model.__name__} cannot be checked ({first_line(error)})") from None
 
 
+def _choices(alias: Any) -> list[Any]:
+    return list(alias.choices) if isinstance(alias, AliasChoices) else [alias]
+
+
+def name_in_json(name: str, field: FieldInfo) -> str:
+    """What a field is called in the JSON that is asked for and read: of several aliases the first, as in pydantic's own schema."""
+    return next((alias for alias in _choices(field.validation_alias) if isinstance(alias, str)), name)
+
+
 def _check_record(model: type[BaseModel]) -> None:
     if not model.model_fields:
         raise BadInput(f"{model.__name__} has no fields")
     seen: set[str] = set()
     for name, field in model.model_fields.items():
-        said = field.validation_alias if isinstance(field.validation_alias, str) else field.alias or name
-        if isinstance(field.validation_alias, AliasPath):
+        said = name_in_json(name, field)
+        if field.validation_alias is not None and said == name and said not in _choices(field.validation_alias):
             raise BadInput(
                 f"the field {name} of {model.__name__} is read from inside of another (AliasPath), which a model cannot be asked for"
             )

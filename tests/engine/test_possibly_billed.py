@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,21 @@ import pytest
 import llmkit
 from tests.engine import turned
 from tests.engine.turned import carried_out
-from tests.loopback import Answer, CloseMidBody, Drip, GzipBomb, Hang, Loopback, Reset, Status, bad_key, rate_limited, refusal, server_error
+from tests.loopback import (
+    Answer,
+    Breaking,
+    CloseMidBody,
+    Drip,
+    GzipBomb,
+    Hang,
+    Loopback,
+    Reset,
+    Status,
+    bad_key,
+    rate_limited,
+    refusal,
+    server_error,
+)
 
 FOREVER = float("inf")
 GARBLED = Status(200, b'{"choices": [{"message": {"content": "\xff\xfe')
@@ -165,6 +180,7 @@ def test_a_row_that_a_model_has_no_words_for_was_not_sent_to_it(lab: Loopback, t
             UserWarning, match="no row got an answer .*all 2 models failed: .*answered 500.*; spare/test-speech has no usual voice"
         ):
             speak(model=["openai/gpt-4o-mini-tts", "spare/test-speech"], max_attempts=1)
+        assert llmkit.last().errors()["kind"].tolist() == ["server"], "what the second cannot do is no word on why the first failed"
         assert counted(llmkit.last()) == (0, 0, 0)
         assert other.requests == 1
 
@@ -234,3 +250,39 @@ def test_a_row_that_the_budget_ended_after_an_answer_was_lost_is_in_the_journal(
         chat(1, max_tokens=10, max_cost=0.015)
     assert lab.requests == 1
     assert counted(llmkit.last()) == (1, 1, 1)
+
+
+# --------------------------------------------------------------------------------------------------------------- in pieces
+
+
+def billed_by_streams() -> int:
+    return int(llmkit.usage()["possibly_billed"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [Hang(), Reset(), Breaking(0, "hang"), Breaking(0), Status(200, b"<html>log in</html>", {"content-type": "application/json"})],
+    ids=["silence", "reset", "silence after the head", "end after the head", "garbage"],
+)
+def test_a_stream_of_which_nothing_came_may_have_been_billed_each_time(lab: Loopback, trouble: Answer) -> None:
+    lab.fault(None, trouble, times=2)
+    assert list(llmkit.stream("hello", model="lab/test-chat", idle_timeout=0.3))
+    assert lab.requests == 3
+    assert billed_by_streams() == 2
+
+
+@pytest.mark.parametrize("trouble", [server_error(), rate_limited(), Breaking(2)], ids=["500", "429", "after two pieces"])
+def test_a_stream_that_was_refused_or_that_said_something_is_not_among_them(lab: Loopback, trouble: Answer) -> None:
+    lab.fault(None, trouble)
+    with suppress(llmkit.LLMError):
+        list(llmkit.stream("tell me of the sea and of its end", model="lab/test-chat"))
+    assert billed_by_streams() == 0
+
+
+def test_a_stream_that_is_left_before_its_first_piece_may_have_been_billed(lab: Loopback) -> None:
+    lab.hold()
+    stream = llmkit.stream("hello", model="lab/test-chat")
+    threading.Thread(target=lambda: (lab.wait_for(1), stream.close()), daemon=True).start()
+    assert list(stream) == []
+    lab.release()
+    assert billed_by_streams() == 1

@@ -11,12 +11,15 @@ import pandas as pd
 import pytest
 
 import llmkit
+from llmkit.engine.limiter import Limiter
+from llmkit.errors import Overloaded
 from llmkit.testing import ManualClock
 from tests.engine import turned
 from tests.engine.turned import carried_out
 from tests.loopback import Answer, Hang, Loopback, Reset, Status, server_error
 
 FOREVER = float("inf")
+OVERLOADED = Status(529, b'{"error": {"message": "overloaded", "type": "overloaded_error"}}', {"content-type": "application/json"})
 LOGIN_PAGE = Status(200, b"<!doctype html><html><title>Log in</title></html>", {"content-type": "text/html"})
 
 
@@ -101,6 +104,49 @@ def test_in_an_outage_no_row_spends_its_attempts_on_looking_whether_it_is_over(c
     said = carried_out(run, clock, meanwhile).result()
     assert said["value"].notna().all()
     assert said["attempts"].max() > 2, "some looked, and went on"
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 64])
+@pytest.mark.parametrize("seconds", [5.0, 60.0])
+@pytest.mark.parametrize("trouble", [server_error(), OVERLOADED, Reset()], ids=["500", "529", "reset"])
+def test_an_outage_loses_no_row_however_few_are_in_flight(
+    clock: ManualClock, lab: Loopback, trouble: Answer, seconds: float, lanes: int
+) -> None:
+    clock.advance(1000.0)
+    sick = Sick(trouble)
+    lab.fault(None, sick, times=FOREVER)
+    fell = [FOREVER]
+
+    def meanwhile() -> None:
+        if lab.requests >= 100 and fell[0] == FOREVER:
+            fell[0] = clock.now()
+        sick.ill = fell[0] <= clock.now() < fell[0] + seconds
+
+    said = carried_out(chat(300, max_concurrency=lanes, wait=False), clock, meanwhile).result()
+    assert said.notna().all()
+    assert lab.requests <= 1.3 * 300
+
+
+@pytest.mark.parametrize("trouble", [server_error(), Reset()], ids=["500", "reset"])
+def test_rows_that_always_fail_end_no_run_that_has_one_in_flight(clock: ManualClock, lab: Loopback, trouble: Answer) -> None:
+    for number in (0, 7, 8, 9, 20, 29):
+        lab.fault(f"row {number}.", trouble, times=FOREVER)
+    run = carried_out(chat(30, max_concurrency=1, wait=False), clock)
+    assert run.stopped is None
+    assert run.errors()["row"].tolist() == [0, 7, 8, 9, 20, 29]
+    assert max(lab.count(f"row {number}.") for number in range(30)) <= 6, "its tries, and one more to see whose trouble it is"
+
+
+def test_many_overloads_at_once_are_no_provider_that_has_been_down_for_long(clock: ManualClock) -> None:
+    clock.advance(1000.0)
+    limiter = Limiter(64, clock)
+    limiter.window = 64.0
+    permits = [limiter.try_acquire() for _ in range(20)]
+    for permit in permits:
+        assert permit is not None
+        limiter.slow_down(permit, Overloaded("busy"))
+    assert limiter.broken
+    assert limiter.failing_since == 1000.0
 
 
 def test_a_host_that_is_gone_for_a_minute_in_mid_run_loses_no_row_and_takes_few_attempts(clock: ManualClock, lab: Loopback) -> None:

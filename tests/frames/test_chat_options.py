@@ -277,7 +277,7 @@ def test_any_json_is_a_form_too(server: Loopback, form: Any, vendor: str) -> Non
     assert isinstance(orjson.loads(said), dict)
 
 
-@pytest.mark.parametrize("form", ["xml", {"type": "array"}, 17, str, {}])
+@pytest.mark.parametrize("form", ["xml", {"type": "array"}, 17, str, {}, list[Person], {"a": 5}])
 def test_what_is_no_form_is_refused(lab: Loopback, form: Any) -> None:
     with pytest.raises(BadInput, match="response_format is"):
         frame("a").llm.chat("Say {text}", response_format=form, **CHAT)

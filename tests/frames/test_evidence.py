@@ -8,10 +8,14 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from llmkit.errors import BadInput
+from llmkit.frames.columns import ColumnShape
 from llmkit.frames.evidence import Cells
+from llmkit.frames.extraction import _with_values
+from llmkit.outcomes import LIVE, Outcomes
+from llmkit.types import Reply
 from tests.loopback import Loopback
 
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
@@ -133,6 +137,15 @@ def test_fields_with_names_that_python_keeps_are_quoted_by_the_names_that_they_h
     assert made.loc[0, "class_evidence"]["text"] == "class B"
 
 
+def test_a_field_of_several_names_is_quoted_by_the_one_that_is_asked_for(lab: Loopback) -> None:
+    class Trip(BaseModel):
+        town: str = Field(validation_alias=AliasChoices("place", "city"))
+
+    lab.answer = lambda body: says({"place": "Rome"}, place="rome")
+    made = pd.DataFrame({"text": ["to Rome"]}).llm.extract(Trip, on="text", evidence=True, **CHAT)
+    assert made.loc[0, "town_evidence"]["text"] == "Rome"
+
+
 def test_a_field_that_has_the_name_of_anothers_evidence_is_refused() -> None:
     with pytest.raises(BadInput, match="title_evidence"):
         pd.DataFrame({"text": ["a"]}).llm.extract(
@@ -187,3 +200,15 @@ def test_what_is_not_there_is_not_found(text: str, quote: str | None) -> None:
 def test_a_word_is_found_as_a_word_where_it_stands_as_one() -> None:
     assert Cells([("text", "partly art")]).span("art") == {"column": "text", "text": "art", "start": 7, "stop": 10}
     assert Cells([("text", "partly")]).span("art") == {"column": "text", "text": "art", "start": 1, "stop": 4}
+
+
+def test_rows_that_are_given_tasks_while_a_partial_result_is_made_are_not_seen() -> None:
+    outcomes = Outcomes(2)
+    outcomes.point(0, outcomes.add(b"first"))
+    outcomes.settle(0, Reply(1), LIVE, 1, 0.1, 0)
+
+    def told(row: int, answer: Any) -> Any:
+        outcomes.point(1, outcomes.add(b"second"))
+        return answer + 1
+
+    assert list(ColumnShape(pd.RangeIndex(2), "object").column(_with_values(outcomes, told, None))) == [2, None]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, computed_field
 
 from llmkit.errors import BadInput
 from tests.loopback import Loopback
@@ -55,6 +55,21 @@ SHOWN = [("user", "<text>\ntwo to Oslo\n</text>"), ("assistant", '{"town":"Oslo"
 )
 def test_examples_are_turns_with_data_as_rows_have_it(lab: Loopback, examples: Any) -> None:
     assert extract(lab, Order, examples) == SHOWN
+
+
+class Renamed(BaseModel):
+    town: str = Field(validation_alias=AliasChoices("place", "city"))
+    pieces: int = Field(validation_alias="count", serialization_alias="number")
+
+    @computed_field
+    def twice(self) -> int:
+        return 2 * self.pieces
+
+
+@pytest.mark.parametrize("said", [{"town": "Oslo", "pieces": 2}, {"place": "Oslo", "count": 2}, Renamed(place="Oslo", count=2)])
+def test_a_field_of_several_names_is_shown_by_the_one_that_is_asked_for(lab: Loopback, said: Any) -> None:
+    shown = extract(lab, Renamed, [("two to Oslo", said)], {"place": "Rome", "count": 1})
+    assert json.loads(shown[1][1]) == {"place": "Oslo", "count": 2}
 
 
 def test_an_instance_is_shown_as_it_is_asked_for(lab: Loopback) -> None:

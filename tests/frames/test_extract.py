@@ -636,6 +636,11 @@ def test_windows_of_one_text_make_one_answer() -> None:
         ({"long_text": "split", "window_tokens": 0}, "window_tokens"),
         ({"long_text": "split", "detail": True}, "detail"),
         ({"prefix": 3}, "prefix"),
+        ({"window_tokens": 100}, "long_text"),
+        ({"max_reask": -1}, "max_reask"),
+        ({"max_reask": "1"}, "max_reask"),
+        ({"more_tokens": 0}, "more_tokens"),
+        ({"max_tokens": 100, "more_tokens": 100}, "max_tokens=100"),
     ],
 )
 def test_arguments_that_make_no_sense_are_told_before_anything_is_sent(lab: Loopback, more: dict[str, Any], match: str) -> None:
@@ -654,8 +659,8 @@ def test_the_page_prints_what_it_says_it_prints() -> None:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         exec(compile("\n".join(text for language, text in blocks if language), "extract.md", "exec"), {"__name__": "page"})
     shown = " ".join(text for language, text in blocks if not language)
-    # pandas 2 prints <NA> where pandas 3 prints NaN, and calls the dtype of texts string.
-    said = printed.getvalue().replace("<NA>", "NaN").replace("string", "str").split()
+    # pandas 2 prints <NA> or None where pandas 3 prints NaN, and calls the dtype of texts string, or string[pyarrow].
+    said = re.sub("<NA>|None", "NaN", printed.getvalue()).replace("string[pyarrow]", "str").replace("string", "str").split()
     assert said == shown.replace("<NA>", "NaN").split()
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import llmkit
-from llmkit.errors import BadOutput
+from llmkit.errors import BadInput, BadOutput
 from llmkit.operations.proposals import Proposal, proposed
 from llmkit.operations.schemas import fields_of
 from llmkit.types import Estimate
@@ -184,4 +184,11 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(lab: Loopback, 
     call = {"df": frame("a"), "on": "text", **HOW, **given}
     with pytest.raises(llmkit.errors.ConfigError, match=said):
         llmkit.infer_schema(call.pop("df"), call.pop("on"), **call)
+    assert lab.requests == 0
+
+
+@pytest.mark.parametrize("given", [pd.Series(["a"], name="text"), ["a"]])
+def test_what_is_no_frame_is_refused(lab: Loopback, given: Any) -> None:
+    with pytest.raises(BadInput, match=f"takes a DataFrame first, not {type(given).__name__}"):
+        llmkit.infer_schema(given, "text", **HOW)
     assert lab.requests == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -252,7 +253,16 @@ def chatted(lab: Loopback, form: Any, *said: str) -> Any:
     return people(1).llm.chat("Who? {text}", response_format=form, **MODEL)
 
 
-@pytest.mark.parametrize("form", [Person, Person.model_json_schema(), "json"], ids=["model", "schema", "any"])
+@dataclass
+class Known:
+    name: str
+    age: int
+
+
+FORMS = {"model": Person, "schema": Person.model_json_schema(), "dataclass": Known, "mapping": {"name": str, "age": int}, "any": "json"}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("said", ['```json\n{"name": "Ann", "age": 3}\n```', 'Here it is: {"name": "Ann", "age": 3}. Anything else?'])
 def test_a_chat_in_a_form_is_its_json_alone(lab: Loopback, form: Any, said: str) -> None:
     (answer,) = chatted(lab, form, said)

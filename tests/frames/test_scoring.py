@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
+from llmkit.frames.columns import TEXT
 from llmkit.frames.scoring import agreeing, codes_of, errors_of, kind_of, macro, mark, marker, numerically, pairs, slots, wilson
 
 
@@ -69,8 +70,8 @@ def test_these_are_not(one: Any, other: Any) -> None:
         ("boolean", "false", False),
         ("boolean", 1, True),
         ("datetime64[us]", "2024-01-31", pd.Timestamp("2024-01-31")),
-        ("str", 42, 42),
-        ("str", True, "true"),
+        (TEXT, 42, 42),
+        (TEXT, True, "true"),
         (pd.CategoricalDtype([1, 2]), "2", 2),
         (pd.CategoricalDtype(["a", "b"]), "A ", "a"),
     ],
@@ -79,7 +80,7 @@ def test_a_truth_from_a_spreadsheet_is_read_as_its_column_is(dtype: Any, truth: 
     assert marker(pd.Series([], dtype=dtype).dtype)(truth) == mark(value)
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "datetime64[us]", "str", pd.CategoricalDtype(["a"]), object])
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean", "datetime64[us]", TEXT, pd.CategoricalDtype(["a"]), object])
 def test_a_missing_truth_is_missing_in_every_column(dtype: Any) -> None:
     assert marker(pd.Series([], dtype=dtype).dtype)(None) is None
 
@@ -95,7 +96,7 @@ def test_a_number_that_is_none_is_wrong_and_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "kind"),
-    [("Int64", "number"), ("boolean", "category"), (pd.CategoricalDtype(["a"]), "category"), ("datetime64[us]", "time"), ("str", "text"),
+    [("Int64", "number"), ("boolean", "category"), (pd.CategoricalDtype(["a"]), "category"), ("datetime64[us]", "time"), (TEXT, "text"),
      (object, "other")],
 )  # fmt: skip
 def test_columns_are_compared_by_what_they_hold(dtype: Any, kind: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 import llmkit
 from llmkit.errors import BadInput, Unsupported
+from llmkit.frames import extraction
 from tests.loopback import Loopback
 
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
@@ -180,6 +181,22 @@ def test_fifty_rows_are_shown_unless_another_number_is_asked_for(lab: Loopback) 
         assert f"{shown} of 60 rows" in html
     with pytest.raises(BadInput, match="rows"):
         last().view(rows=0)
+
+
+def test_quotes_are_looked_up_for_the_rows_that_are_shown_alone(lab: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+
+    class Watched(extraction.Cells):
+        def __init__(self, cells: Any) -> None:
+            looked_at.extend(text for _, text in cells)
+            super().__init__(cells)
+
+    lab.answer = lambda body: '{"fields": {"title": "row", "price": null}, "evidence": {"title": "row", "price": null}}'
+    frame(*(f"row {number}" for number in range(60))).llm.extract(Offer, on="text", evidence=True, **CHAT)
+    monkeypatch.setattr(extraction, "Cells", Watched)
+    page = Page(last().view(rows=3).html)
+    assert looked_at == ["row 0", "row 1", "row 2"]
+    assert [text.split("\u2009")[0] for text in page.marked] == ["row"] * 3
 
 
 def test_of_a_long_text_the_parts_around_the_marks_are_shown(lab: Loopback) -> None:

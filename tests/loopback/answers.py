@@ -100,6 +100,36 @@ class Saying(Answer):
 
 
 @dataclass(frozen=True)
+class Ready(Answer):
+    """The ordinary answer in one piece."""
+
+    async def send(self, wire: Wire, ordinary: Ordinary) -> None:
+        wire.finish(b"".join(ordinary()))
+
+
+@dataclass(frozen=True)
+class Paced(Answer):
+    """The ordinary answer; one that is streamed takes its time from event to event, as a model that writes."""
+
+    seconds_per_event: float
+
+    async def send(self, wire: Wire, ordinary: Ordinary) -> None:
+        head, body = ordinary()
+        if b"transfer-encoding: chunked" not in head:
+            return wire.finish(head + body)
+        wire.write(head)
+        start = 0
+        while True:
+            size, _, _ = body[start:].partition(b"\r\n")
+            if size == b"0":
+                return wire.finish(body[start:])
+            stop = start + len(size) + 2 + int(size, 16) + 2
+            wire.write(body[start:stop])
+            start = stop
+            await asyncio.sleep(self.seconds_per_event)
+
+
+@dataclass(frozen=True)
 class Breaking(Answer):
     """The ordinary stream up to and with its `events`-th event, and then `end`: bytes, FIN or silence.
 

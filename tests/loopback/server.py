@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Literal, Self
 
-from .answers import Answer, Json, Seen, Status
+from .answers import Answer, Json, Paced, Ready, Seen, Status
 from .content import Said, texts_of
 from .errors.openai import invalid
 from .form import parsed
@@ -38,6 +38,7 @@ class Loopback:
         self.port = port
         self.keep_seen = keep_seen
         self.latency: float | Callable[[Seen], float] = 0.0  # before an ordinary answer; faults and 429s come at once
+        self.pace: float | Callable[[Seen], float] = 0.0  # between two pieces of an ordinary answer that is streamed
         # From a request's body, whichever wire it came by, to the text of its answer; None says what `content.reply` makes of it.
         self.answer: Callable[[dict[str, Any]], str] | None = None
         # From a request's body to what it is refused with; None serves it.
@@ -221,7 +222,8 @@ class Loopback:
                 return answer.render({vendor.request_id: f"req_{request.number:032x}"} | more)
 
             if fault is None:
-                wire.finish(b"".join(ordinary()))
+                pace = self.pace(request) if callable(self.pace) else self.pace
+                await (Paced(pace) if pace else Ready()).send(wire, ordinary)
             else:
                 await fault.send(wire, ordinary)
         except Exception as problem:

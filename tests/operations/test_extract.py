@@ -108,6 +108,14 @@ def test_an_answer_that_was_cut_is_not_asked_for_in_the_same_room(lab: Loopback)
     assert isinstance(error(), Truncated)
 
 
+def test_a_cut_answer_of_either_names_the_cure_that_there_is(lab: Loopback) -> None:
+    lab.fault("long", *says(*[CUP[:-1]] * 2, reason="length"))
+    extract("long")
+    assert error().message.endswith("raise max_tokens, or set more_tokens")
+    pd.DataFrame({"text": ["long"]}).llm.chat("Read {text}", response_format=Parcel, model="lab/test-chat", show_progress=False)
+    assert error().message.endswith("raise max_tokens")
+
+
 def test_with_more_room_an_answer_that_was_cut_is_asked_for_once(lab: Loopback) -> None:
     lab.fault("long", *says(CUP[:15], reason="length"), *says(CUP))
     lab.fault("longer", *says(CUP[:15], CUP[:20], reason="length"))

@@ -13,8 +13,10 @@ from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar
 from uuid import UUID
 
+import numpy as np
+import pandas as pd
 import pytest
-from pydantic import AliasPath, AnyUrl, BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator
+from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator
 from typing_extensions import TypedDict
 
 from llmkit.errors import BadInput
@@ -403,6 +405,10 @@ class Reaching(BaseModel):
     a: int = Field(validation_alias=AliasPath("x", "y"))
 
 
+class ReachingFurther(BaseModel):
+    a: int = Field(validation_alias=AliasChoices(AliasPath("x", "y"), AliasPath("z", 0)))
+
+
 @dataclasses.dataclass
 class Late:
     late: NeverDefined  # type: ignore[name-defined]  # noqa: F821
@@ -435,11 +441,20 @@ class Late:
         (Arbitrary, "opaque"),
         (Twice, "two fields 'same'"),
         (Reaching, "field a"),
+        (ReachingFurther, "field a"),
         (Late, "NeverDefined"),
-        ("the city", "not 'the city'"),
+        ("the city", "not a text"),
         (None, "not None"),
         (5, "not 5"),
-        (Opaque(), "Opaque"),
+        (Opaque(), "not Opaque"),
+        (Item(sku="a secret"), "the class Item, not an instance of it"),
+        (pd.DataFrame({"text": ["a secret"]}), "not DataFrame"),
+        ({"a": pd.Series(["a secret"])}, "not Series"),
+        ({"a": np.int64}, "say str, int"),
+        ({"a": "Literal['x', 'y']"}, "field a"),
+        ({"a": "Item | None"}, "field a"),
+        ({"a": "list[Item]"}, "field a"),
+        ({"a": "dict"}, "field a"),
         (Calls(function=abs), "the class Calls"),
         (["a", "b"], "Literal"),
         ([], "list"),
@@ -451,6 +466,30 @@ def test_what_is_no_schema_is_refused_by_name(given: Any, said: str) -> None:
     with pytest.raises(BadInput) as raised:
         fields_of(given)
     assert said in raised.value.message
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("int", int),
+        ("Int64", int),
+        ("float64", float),
+        ("datetime64[ns]", dt.datetime),
+        ("list[int]", list[int]),
+        ("int | None", int | None),
+        ("Optional[int]", int | None),
+        ("list[str] | None", list[str] | None),
+    ],
+)
+def test_a_type_may_be_given_by_its_name(name: str, kind: Any) -> None:
+    assert sent({"a": name}) == sent({"a": kind})
+    assert sent({"a": (name, "about")}) == sent({"a": (kind, "about")})
+
+
+@pytest.mark.parametrize("words", ["the list [of all] parts", "none or one", "City", "price in $ [0-9]", "yes | no", "category"])
+def test_any_other_words_of_a_field_describe_it(words: str) -> None:
+    assert sent({"a": words}) == sent({"a": (str, words)})
 
 
 def test_classes_of_a_function_are_found_where_the_call_came_from() -> None:

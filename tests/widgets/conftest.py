@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import comm
 import pytest
 from comm.base_comm import BaseComm
 from ipywidgets import Widget
-from llmkit_widgets import Panel
+from llmkit_widgets import CostPanel, Panel, RunMonitor
 
 #: Would run if it became markup anywhere.
 CANARY = "<img src=x onerror=alert(1)>"
@@ -20,7 +20,7 @@ Log = list[tuple[str, str, dict[str, Any]]]
 
 
 class RecordingComm(BaseComm):
-    log: Log = []
+    log: ClassVar[Log] = []
 
     def publish_msg(self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any) -> None:
         RecordingComm.log.append((msg_type, self.comm_id, data or {}))
@@ -31,6 +31,9 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     """All that was sent to the front end: (type, comm, data)."""
     RecordingComm.log = []
     monkeypatch.setattr(comm, "create_comm", RecordingComm)
+    # Most tests wait for what is shown, not for how seldom: those that count messages set it back.
+    for kind in (Panel, CostPanel, RunMonitor):
+        monkeypatch.setattr(kind, "_between", 0.005)
     made: list[Widget] = []
     Widget.on_widget_constructed(made.append)
     yield RecordingComm.log
@@ -59,4 +62,4 @@ def until(panel: Panel, true: Callable[[dict[str, Any]], Any]) -> None:
 
 def states(log: Log) -> list[dict[str, Any]]:
     """The states that were sent, in their order."""
-    return [data["state"]["state"] for _, _, data in log if "state" in data.get("state", {})]
+    return [data["state"]["state"] for _, _, data in log if data.get("method") == "update" and "state" in data["state"]]

@@ -19,6 +19,8 @@ import llmkit
 from .conftest import CANARY, KEY, Log, ask, states, until
 
 PANELS = [CostPanel, KeyPanel, ModelPicker, RunMonitor]
+#: Before the tests hurry them.
+_BETWEEN, PACES = Panel._between, {panel: panel._between for panel in PANELS}
 STATIC = Path(llmkit_widgets.__file__).parent / "static"
 
 
@@ -71,7 +73,7 @@ def test_a_message_of_another_form_is_passed_over(content: Any) -> None:
 
 @pytest.mark.parametrize("panel", PANELS)
 def test_what_a_panel_lets_the_front_end_do_is_listed_here(panel: type[Panel]) -> None:
-    marked = {name for name in dir(panel) if getattr(getattr(panel, name, None), "__llmkit_action__", False)}
+    marked = {name for part in panel.__mro__ for name, it in vars(part).items() if getattr(it, "__llmkit_action__", False)}
     own = {
         CostPanel: {"look", "refresh", "set_budget"},
         KeyPanel: {"set_key", "test"},
@@ -115,6 +117,7 @@ def test_waiting_ends_when_its_time_is_over() -> None:
 
 def test_a_thousand_changes_are_some_messages_and_the_last_one_arrives(wire: Log) -> None:
     panel, began = Counter(), time.monotonic()
+    panel._between = _BETWEEN
     for _ in range(1000):
         panel.count += 1
         panel.draw()
@@ -174,6 +177,11 @@ def test_displaying_leaves_a_record_and_renews_it() -> None:
     assert "<td style='text-align:left;vertical-align:top'>0</td>" in record["text/html"]
     assert "<td style='text-align:left;vertical-align:top'>1</td>" in renewed["text/html"]
     assert "<img" not in record["text/html"]
+
+
+def test_no_panel_draws_more_often_than_twenty_times_a_second() -> None:
+    assert _BETWEEN >= 0.05
+    assert PACES == {CostPanel: 0.1, KeyPanel: _BETWEEN, ModelPicker: _BETWEEN, RunMonitor: 0.1}
 
 
 @pytest.mark.parametrize("panel", PANELS)

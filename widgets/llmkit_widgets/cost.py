@@ -32,7 +32,7 @@ class CostPanel(Following):
     """
 
     _files = "cost"
-    _between = 0.25
+    _between = 0.1
 
     def __init__(self, days: int = 30) -> None:
         self._days = _of(_DAYS, days, "days")

@@ -38,8 +38,8 @@ _HOWS = ("head", "random", "chosen")
 class ExtractExplorer(Panel):
     """Edit what is to be extracted, see it on sample rows at once, then have it done for all rows.
 
-    Nothing is sent before ``run``, ``propose`` or ``promote``. Each of them goes on in the background; ``stop`` ends it and keeps what came.
-    Answers are kept as all of llmkit's are: what was asked once is not sent, nor paid, again.
+    Nothing is sent before ``run``, ``propose`` or ``promote``. Each of them goes on in the background; ``stop`` ends it and keeps what
+    came. Answers are kept as all of llmkit's are: what was asked once is not sent, nor paid, again.
 
     Parameters
     ----------
@@ -104,6 +104,8 @@ class ExtractExplorer(Panel):
             raise llmkit.BadInput(
                 f"there is no column {missing[0]!r}; there is {', '.join(map(str, df.columns))}" if missing else "name a column to read"
             )
+        if not df.columns.is_unique and any(isinstance(df[name], pd.DataFrame) for name in self._on):
+            raise llmkit.BadInput("two columns have the name of one that is to be read; rename one of them")
         self.model = ""
         self.evidence = bool(evidence)
         self._grid = FieldGrid()
@@ -119,12 +121,15 @@ class ExtractExplorer(Panel):
         self._open: int | None = None
         #: The sample as it was last seen, with how each row went, and why some failed.
         self._found: pd.DataFrame | None = None
-        self._failures = pd.DataFrame({"row": [], "kind": []})
+        self._statuses: list[str] = []
+        self._kinds: dict[int, str] = {}
+        self._fills: dict[str, int] = {}
         self._asked_as = ""
         self._work: llmkit.Run[Any] | None = None
         self._what = ""
         self._stopping = False
         self._promoted: pd.DataFrame | None = None
+        self._promoted_rows = 0
         #: US dollars of all runs of this panel, and of those that asked what is asked now with the rows that they sent.
         self._spent: float | None = 0.0
         self._measured: tuple[str, float | None, int] = ("", 0.0, 0)
@@ -167,11 +172,10 @@ class ExtractExplorer(Panel):
     @property
     def failures(self) -> pd.DataFrame:
         """Rows of the sample that failed: what was read, and why it failed."""
-        found = self._found
-        errors = found["error"] if found is not None else pd.Series([], dtype=object)
-        bad = [place for place, error in enumerate(errors) if isinstance(error, str)]
+        bad = [place for place, status in enumerate(self._statuses) if status == "failed"]
+        errors = [] if self._found is None else [self._found["error"].iloc[place] for place in bad]
         rows = self._df.iloc[[self._positions[place] for place in bad]][self._on]
-        return rows.assign(kind=[self._kind(place) for place in bad], error=[errors.iloc[place] for place in bad])
+        return rows.assign(kind=[self._kinds.get(place, "") for place in bad], error=errors)
 
     @property
     def code(self) -> str:
@@ -182,7 +186,7 @@ class ExtractExplorer(Panel):
         return self._code[1]
 
     def _written(self) -> str:
-        given = f', model="{self.model}"' if self.model else ""
+        given = f", model={_literal(self.model)}" if self.model else ""
         given += ", evidence=True" if self.evidence else ""
         on = self._on[0] if len(self._on) == 1 else self._on
         own = self._own_class()
@@ -226,7 +230,7 @@ class ExtractExplorer(Panel):
             pages = max(1, -(-len(places) // _PAGE))
             self._page = min(self._page, pages - 1)
             shown = places[self._page * _PAGE : (self._page + 1) * _PAGE]
-            failed = sum(self._status(place) == "failed" for place in range(len(self._positions)))
+            failed = self._statuses.count("failed")
             return {
                 "name": self._grid.name,
                 "about": self._grid.about,
@@ -244,15 +248,15 @@ class ExtractExplorer(Panel):
                 "models": self._suggested,
                 "evidence": self.evidence,
                 "work": self._progress(),
-                "spent": self._spent,
+                "spent": _sum(self._spent, self._work.cost if self._work is not None else 0.0),
                 "outlook": self._outlook,
-                "promoted": None if self._promoted is None else len(self._promoted),
+                "promoted": None if self._promoted is None else self._promoted_rows,
                 "code": self.code if self._grid.lines and not self._drafts else "",
             }
 
     def _line(self, line: Line) -> dict[str, Any]:
         draft, problem = self._drafts.get(line.number, ({}, ""))
-        filled, answered = self._fill(line.name)
+        filled, answered = self._filled(line.name)
         choices = draft.get("choices", line.choices)
         kind = draft.get("type", line.type)
         return {
@@ -266,33 +270,23 @@ class ExtractExplorer(Panel):
             "choices": choices if isinstance(choices, str) else (" | " if any("," in one for one in choices) else ", ").join(choices),
             "chooses": kind in CHOICES,
             "problem": problem,
+            "wrong": self._grid.wrong(line, draft) if problem else "",
             "filled": filled,
             "answered": answered,
         }
 
-    def _fill(self, name: str) -> tuple[int, int]:
+    def _filled(self, name: str) -> tuple[int, int]:
         """Answered rows that hold the field, and answered rows."""
-        if self._found is None:
+        answered = [place for place, status in enumerate(self._statuses) if status in ("done", "stored")]
+        if self._found is None or _OURS + name not in self._found:
             return 0, 0
-        answered = [place for place in range(len(self._found)) if self._status(place) in ("done", "stored")]
-        if _OURS + name not in self._found:
-            return 0, 0
-        values = self._found[_OURS + name]
-        return sum(_plain(values.iloc[place]) not in (None, "", [], {}) for place in answered), len(answered)
+        if name not in self._fills:
+            values = self._found[_OURS + name]
+            self._fills[name] = sum(_plain(values.iloc[place]) not in (None, "", [], {}) for place in answered)
+        return self._fills[name], len(answered)
 
     def _status(self, place: int) -> str:
-        if self._found is None:
-            return "running" if self._what == "sample" else ""
-        if isinstance(self._found["error"].iloc[place], str):
-            return "failed"
-        source = self._found["source"].iloc[place]
-        if isinstance(source, str):
-            return "stored" if source == "cache" else "done"
-        return "running" if self._what == "sample" else "nothing"
-
-    def _kind(self, place: int) -> str:
-        kinds = self._failures.loc[self._failures["row"] == place, "kind"]
-        return str(kinds.iloc[0]) if len(kinds) else ""
+        return self._statuses[place] if place < len(self._statuses) else ""
 
     def _row(self, place: int) -> dict[str, Any]:
         position = self._positions[place]
@@ -305,11 +299,11 @@ class ExtractExplorer(Panel):
             "texts": [
                 {"column": str(name), "pieces": _pieces(self._text(position, name), spans.get(str(name), []), _CELL)} for name in self._on
             ],
-            "values": {line.name: _cut(self._value(place, line.name), _VALUE) for line in self._grid.lines},
+            "values": {line.name: self._value(place, line.name, _VALUE) for line in self._grid.lines},
         }
         if status == "failed":
             error = str(self._found["error"].iloc[place]) if self._found is not None else ""
-            row["error"] = {"kind": self._kind(place), "message": _cut(error, _CELL)}
+            row["error"] = {"kind": self._kinds.get(place, ""), "message": _cut(error, _CELL)}
         if self._open == position:
             row["whole"] = self._detail(place, spans)
         return row
@@ -320,7 +314,7 @@ class ExtractExplorer(Panel):
             "texts": [
                 {"column": str(name), "pieces": _pieces(self._text(position, name), spans.get(str(name), []), _WHOLE)} for name in self._on
             ],
-            "values": [{"field": line.name, "value": _cut(self._value(place, line.name), _WHOLE)} for line in self._grid.lines],
+            "values": [{"field": line.name, "value": self._value(place, line.name, _WHOLE)} for line in self._grid.lines],
         }
         if found is not None:
             told = found.iloc[place]
@@ -334,10 +328,11 @@ class ExtractExplorer(Panel):
         value = self._df[column].iloc[position]
         return value if isinstance(value, str) else "" if _plain(value) is None else str(value)
 
-    def _value(self, place: int, name: str) -> str:
-        if self._found is None or _OURS + name not in self._found:
-            return ""
-        return _said(self._found[_OURS + name].iloc[place])
+    def _value(self, place: int, name: str, longest: int) -> str | None:
+        """``None`` where it was not asked for, an empty text where the answer does not say it."""
+        if self._found is None or _OURS + name not in self._found or self._status(place) not in ("done", "stored"):
+            return None
+        return _cut(_said(self._found[_OURS + name].iloc[place]), longest)
 
     def _spans(self, place: int) -> dict[str, list[tuple[int, int, int]]]:
         """By column (start, stop, the field's place in the grid) of what was read there."""
@@ -468,7 +463,7 @@ class ExtractExplorer(Panel):
 
     @action
     def typed(self, number: int, what: str, value: Any) -> None:
-        """Take what was typed into the grid; what is no field yet stays there with the reason beside it, and nothing runs until it is one."""
+        """Take what was typed into the grid; what is no field yet stays there with the reason beside it, until it is one."""
         if what not in ("name", "type", "description", "optional", "choices"):
             raise llmkit.BadInput("a field has a name, a type, a description and choices")
         with self._lock:
@@ -526,7 +521,8 @@ class ExtractExplorer(Panel):
             said = rows if isinstance(rows, str) else ", ".join(map(str, rows)) if rows is not None else ""
             self._how = {"how": how, "n": n if how != "chosen" else len(positions), "seed": seed, "rows": said}
             self._positions = positions
-            self._found, self._failures, self._open, self._page, self._failed_only = None, self._failures.iloc[:0], None, 0, False
+            self._open, self._page, self._failed_only = None, 0, False
+            self._forget()
         self._changed()
 
     def _chosen(self, rows: Any) -> list[int]:
@@ -538,7 +534,7 @@ class ExtractExplorer(Panel):
         found: list[int] = []
         for label in labels:
             said = [label, int(label)] if isinstance(label, str) and re.fullmatch(r"-?\d{1,18}", label) else [label]
-            at = [int(place) for one in said for place in self._df.index.get_indexer_for([one]) if place >= 0]
+            at = [int(place) for one in said for place in self._df.index.get_indexer_for(pd.Index([one])) if place >= 0]
             if not at:
                 raise llmkit.BadInput(f"there is no row {str(label)[:40]!r} in the index")
             found += at
@@ -592,9 +588,9 @@ class ExtractExplorer(Panel):
             schema, now = self._schema(), self._fingerprint()
             run = self._extract(self._rows(self._positions), schema, detail=True, prefix=_OURS, wait=False)
             self._asked_as = now
-            self._promoted = None
+            self._forget()
+            self._statuses = ["running"] * len(self._positions)
             self._start(run, "sample")
-            self._take(run)
         self.apart(lambda: self._see_through(run, self._sampled))
 
     @action
@@ -640,6 +636,8 @@ class ExtractExplorer(Panel):
                 if self._what == "sample":
                     self._take(run)
         finally:
+            if not run.done:  # looking at it failed, and nobody could stop it any more
+                run.cancel()
             with self._lock:
                 self._work, self._what = None, ""
         then(run)
@@ -648,30 +646,41 @@ class ExtractExplorer(Panel):
         self.keep_record()
 
     def _take(self, run: llmkit.Run[Any]) -> None:
-        self._found = run.partial()
-        if run.done:
-            self._failures = run.errors()
+        """Look at what came of the sample so far."""
+        over = run.done
+        errors, found = run.errors(), run.partial()
+        kinds = {place: kind for place, kind in zip(errors["row"], errors["kind"], strict=True) if kind != "cancelled"}
+        waiting = "nothing" if over else "running"
+        known = {"live": "done", "cache": "stored", "job": "done"}
+        self._statuses = ["failed" if place in kinds else known.get(source, waiting) for place, source in enumerate(found["source"])]
+        self._kinds, self._found, self._fills = kinds, found, {}
+
+    def _forget(self) -> None:
+        """Nothing is known of the sample's rows."""
+        self._found, self._statuses, self._kinds, self._fills = None, [], {}, {}
 
     def _sampled(self, run: llmkit.Run[Any]) -> None:
         self._count(run)
-        sources = [self._status(place) for place in range(len(self._positions))]
+        sources = self._statuses
+        assert self._found is not None
         stored, failed, empty = sources.count("stored"), sources.count("failed"), sources.count("nothing")
-        sent = sources.count("done") + failed
+        sent = sources.count("done") + sum(int(self._found["attempts"].iloc[place]) > 0 for place in self._kinds)
         with self._lock:
             if self._measured[0] != self._asked_as:
                 self._measured = (self._asked_as, 0.0, 0)
             _, cost, rows = self._measured
-            self._measured = (self._asked_as, None if cost is None or run.cost is None else cost + run.cost, rows + sent)
+            self._measured = (self._asked_as, _sum(cost, run.cost), rows + sent)
         parts = [f"{sent:,} sent", f"{stored:,} known already"]
         parts += [f"{failed:,} failed"] if failed else []
-        parts += [f"{empty:,} {'not asked' if run.stopped or self._stopping else 'empty'}"] if empty else []
+        parts += [f"{empty:,} {'without an answer' if run.stopped or self._stopping else 'empty'}"] if empty else []
+        parts += [f"{run.possibly_billed:,} dropped that may be billed"] if run.possibly_billed else []
         ended = "Stopped" if self._stopping else "Done"
         self._tell(run, f"{ended}: {len(sources):,} rows, {', '.join(parts)}, {_dollars(run.cost)}.")
 
     def _all_done(self, run: llmkit.Run[Any]) -> None:
         self._count(run)
-        self._promoted = run.partial()
         now = run.progress()
+        self._promoted, self._promoted_rows = run.partial(), now.done
         failed = f", {now.errors:,} failed" if now.errors else ""
         ended = "Stopped; what came is kept" if self._stopping else "Done"
         self._tell(run, f"{ended}: {now.done:,} of {now.rows:,} rows{failed}, {_dollars(run.cost)}. They are in panel.result.")
@@ -682,7 +691,7 @@ class ExtractExplorer(Panel):
 
     def _count(self, run: llmkit.Run[Any]) -> None:
         with self._lock:
-            self._spent = None if self._spent is None or run.cost is None else self._spent + run.cost
+            self._spent = _sum(self._spent, run.cost)
 
     # ------------------------------------------------------------------------------------------------------------------- cost
 
@@ -750,7 +759,7 @@ class ExtractExplorer(Panel):
                 [
                     str(self._df.index[position]),
                     texts,
-                    *(self._value(place, name) for name in names),
+                    *(self._value(place, name, _CELL) for name in names),
                     error if isinstance(error, str) else "",
                 ]
             )
@@ -783,6 +792,8 @@ def _said(value: Any) -> str:
         return str(value.date()) if value == value.normalize() and value.tz is None else value.isoformat(sep=" ")
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(value)
     return json.dumps(value, ensure_ascii=False, default=str)
@@ -832,6 +843,10 @@ def _money(said: Any) -> float | None:
         return float(said)
     except (TypeError, ValueError):
         raise llmkit.BadInput("the most to spend is a number of US dollars") from None
+
+
+def _sum(cost: float | None, more: float | None) -> float | None:
+    return None if cost is None or more is None else cost + more
 
 
 def _dollars(cost: float | None) -> str:

@@ -132,6 +132,14 @@ class FieldGrid:
         taken = {one.name for one in self.lines}
         return next(name for name in (f"field_{number}" for number in range(1, len(taken) + 2)) if name not in taken)
 
+    def wrong(self, line: Line, changes: Mapping[str, Any]) -> str:
+        """Of changes that make no field, what is to be mended."""
+        try:
+            self._checked_name(changes.get("name", line.name), line)
+        except llmkit.BadInput:
+            return "name"
+        return "choices"
+
     def _checked(self, line: Line, changes: Mapping[str, Any]) -> Line:
         """The line with the changes; ``None`` changes nothing.
 

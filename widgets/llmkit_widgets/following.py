@@ -19,10 +19,11 @@ class Following(Panel):
     view, and without a run, nothing happens at all.
     """
 
+    _views = 0
+    _stop_hearing: Callable[[], None] | None = None
+
     def __init__(self) -> None:
-        self._views = 0
         self._followed: set[int] = set()
-        self._stop_hearing: Callable[[], None] = lambda: None
         super().__init__()
 
     def refresh(self) -> None:
@@ -53,13 +54,17 @@ class Following(Panel):
         with self._lock:
             self._views = max(0, self._views - 1)
             if not self._views:
-                self._stop_hearing()
+                self._hear_no_more()
 
     def close(self) -> None:
-        with self._lock:
-            self._views = 0
-            self._stop_hearing()
+        self._views = 0
+        self._hear_no_more()
         super().close()
+
+    def _hear_no_more(self) -> None:
+        stop, self._stop_hearing = self._stop_hearing, None
+        if stop is not None:
+            stop()
 
     def _follow(self, run: llmkit.Run[Any]) -> None:
         with self._lock:

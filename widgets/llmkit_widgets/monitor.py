@@ -53,13 +53,15 @@ class RunMonitor(Following):
 
     def view(self) -> dict[str, Any]:
         live = [self._card(run) for run in reversed(list(self._live.values()))]
-        known = {line["id"] for line in self._past}
-        # A run made of several has no line of its own in the journal; its parts have.
-        more = [self._line_of(card) for name, card in self._ended.items() if name not in known]
-        past = sorted([*more, *self._past], key=lambda line: line["started"], reverse=True)[:_PAST]
         going = {card["id"] for card in live}
-        past = [{**line, "more": self._ended.get(line["id"])} for line in past if line["id"] not in going]
+        past = [{**line, "more": self._ended.get(line["id"])} for line in self._lines() if line["id"] not in going]
         return {"live": live, "past": past}
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The journal's lines and those of runs that have none there: one made of several, whose parts have."""
+        known = {line["id"] for line in self._past}
+        more = [self._line_of(card) for name, card in self._ended.items() if name not in known]
+        return sorted([*more, *self._past], key=lambda line: line["started"], reverse=True)[:_PAST]
 
     def _card(self, run: llmkit.Run[Any]) -> dict[str, Any]:
         p = run.progress()
@@ -169,7 +171,7 @@ class RunMonitor(Following):
 
     def snapshot(self) -> str:
         columns = ["operation", "models", "rows", "done", "errors", "seconds", "cost", "stopped"]
-        rows = [[line[column] for column in columns] for line in self._past]
+        rows = [[line[column] for column in columns] for line in self._lines()]
         return table_html(columns, rows, "Runs, the newest first") if rows else ""
 
 

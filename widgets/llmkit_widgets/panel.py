@@ -6,6 +6,7 @@ A panel works without a front end: ``view()`` says what would be shown, the meth
 from __future__ import annotations
 
 import html
+import inspect
 import json
 import threading
 import time
@@ -128,9 +129,11 @@ class Panel(anywidget.AnyWidget):
     def wait(self, timeout: float | None = None) -> bool:
         """Block until what the panel does in the background is done, or ``timeout`` seconds have passed; whether it is done."""
         until = None if timeout is None else time.monotonic() + timeout
-        for thread in list(self._working):
-            thread.join(None if until is None else max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in list(self._working))
+        while working := [thread for thread in list(self._working) if thread.is_alive()]:  # one may have begun another
+            if until is not None and time.monotonic() >= until:
+                return False
+            working[0].join(None if until is None else max(0.0, until - time.monotonic()))
+        return True
 
     def _try_to(self, work: Callable[[], Any]) -> None:
         try:
@@ -160,7 +163,8 @@ class Panel(anywidget.AnyWidget):
     def _asked(self, widget: Any, content: Any, buffers: Any) -> None:
         """Carry out what the front end asks for, in whatever thread that comes: a method that is marked, and nothing else."""
         name, args = (content.get("do"), content.get("args")) if isinstance(content, Mapping) else (None, None)
-        method = getattr(type(self), name, None) if isinstance(name, str) else None
+        # Statically: looking a property up would already carry it out.
+        method = inspect.getattr_static(type(self), name, None) if isinstance(name, str) else None
         if method is None or not getattr(method, "__llmkit_action__", False) or not isinstance(args, Mapping):
             return
         self._try_to(lambda: method(self, **args))

@@ -26,6 +26,12 @@ _OPERATIONS = {
 _DEFAULTS = ("chat", "embed", "rerank")
 _BUILT_IN = {"chat": ["echo/echo"], "embed": ["local/lexical"], "rerank": ["local/bm25"]}
 _PAGE = 25
+#: Of ``llmkit.models()`` and beside it, in the order of ``result``.
+_COLUMNS = (
+    "model", "canonical", "provider", "ready", "needs", "favourite", "context_window", "output_limit", "dimensions", "capabilities",
+    "input_price", "cached_input_price", "output_price", "audio_minute_price", "million_characters_price", "thousand_searches_price",
+    "deprecated",
+)  # fmt: skip
 _WHOLE = ("max_tokens", "seed", "dimensions")
 _NUMBERS = (*_WHOLE, "temperature", "speed")
 #: The call that takes the model, as ``code`` writes it.
@@ -68,7 +74,7 @@ class ModelPicker(Panel):
     _files = "picker"
 
     def __init__(self, operation: str = "chat") -> None:
-        self._operation = _known(operation)
+        self._operation = _operation_of(operation)
         self._search = ""
         self._ready_only = False
         self._page = 0
@@ -82,7 +88,8 @@ class ModelPicker(Panel):
         self._entered: dict[str, tuple[str, bool]] = {}
         self._looked = False
         self._probing = False
-        self._listing: pd.DataFrame | None = None
+        self._known: list[dict[Any, Any]] | None = None
+        self._listing: list[dict[Any, Any]] | None = None
         super().__init__()
         self.draw(now=True)
 
@@ -92,7 +99,7 @@ class ModelPicker(Panel):
         found = self._matching()
         pages = max(1, -(-len(found) // _PAGE))
         self._page = min(self._page, pages - 1)
-        rows = found.iloc[self._page * _PAGE : (self._page + 1) * _PAGE]
+        rows = found[self._page * _PAGE : (self._page + 1) * _PAGE]
         return {
             "operation": self._operation,
             "operations": [{"name": name, "label": label} for name, label in _OPERATIONS.items()],
@@ -101,8 +108,8 @@ class ModelPicker(Panel):
             "page": self._page,
             "pages": pages,
             "total": len(found),
-            "ready": int(found["ready"].sum()),
-            "rows": [_shown(row) for row in rows.to_dict("records")],
+            "ready": sum(line["ready"] for line in found),
+            "rows": [_shown(row) for row in rows],
             "model": self.model,
             "needs": self._needs(),
             "parameters": self._parameters(),
@@ -115,52 +122,46 @@ class ModelPicker(Panel):
     @property
     def result(self) -> pd.DataFrame:
         """Every model for the operation: ``ready`` (its key is there, or its server runs), ``needs`` (what is missing), prices."""
-        if self._listing is None:
-            self._listing = self._listed()
-        return self._listing
+        return pd.DataFrame(self._listed())
 
-    def _listed(self) -> pd.DataFrame:
-        operation = self._operation
-        known = llmkit.models()
-        known = known[known["operations"].str.split(", ").map(lambda does: operation in does)]
-        table = known.assign(model=known["provider"] + "/" + known["name"])
-        providers = llmkit.providers().set_index("provider")
-        here = {name: url for name, url in self._here.items() if name not in set(table["model"]) and _suits(name, operation)}
-        extra = [*here, *(name for name in _BUILT_IN.get(operation, ()) if name not in here)]
-        more = pd.DataFrame({"model": extra, "provider": [name.partition("/")[0] for name in extra], "key_found": True})
-        table = pd.concat([table, more.astype({"key_found": bool})], ignore_index=True) if extra else table.reset_index(drop=True)
-        # No key found is no obstacle where none is needed, but then the server has to be there.
-        running = table["model"].isin(self._here)
-        table["ready"] = table["key_found"].astype(bool) | running
-        variables = providers["key_env"].str.split(", ").str[0]
-        needed = table["provider"].map(providers["key_needed"]).fillna(False).astype(bool)
-        table["needs"] = table["provider"].map(variables).where(needed, "start " + table["provider"]).where(~table["ready"], "").fillna("")
-        favourites = llmkit.preferences().get("favourites", [])
-        table["favourite"] = table["model"].isin(favourites)
-        order = table.assign(gone=table["deprecated"].fillna("") != "").sort_values(
-            ["favourite", "ready", "gone", "provider", "model"], ascending=[False, False, True, True, True], kind="stable"
-        )
-        columns = ["model", "canonical", "provider", "ready", "needs", "favourite", "context_window", "output_limit", "dimensions"]
-        rest = [name for name in order.columns if name not in (*columns, "gone", "name", "key_found")]
-        return order[[*columns, *rest]].reset_index(drop=True)
+    def _listed(self) -> list[dict[Any, Any]]:
+        """A line a model, the favourites first, then those that are ready, each in the order of their names."""
+        listing = self._listing
+        if listing is not None:
+            return listing
+        operation, here = self._operation, dict(self._here)
+        if self._known is None:
+            self._known = llmkit.models().to_dict("records")
+        lines = [
+            {"model": f"{line['provider']}/{line['name']}", **line} for line in self._known if operation in line["operations"].split(", ")
+        ]
+        there = {line["model"] for line in lines}
+        extra = [*(name for name in here if _suits(name, operation)), *_BUILT_IN.get(operation, ())]
+        lines += [dict.fromkeys(_COLUMNS) | {"model": name, "provider": name.partition("/")[0]} for name in extra if name not in there]
+        providers = {line["provider"]: line for line in llmkit.providers().to_dict("records")}
+        favourites = set(llmkit.preferences().get("favourites", []))
+        for line in lines:
+            provider = providers.get(line["provider"])
+            # No key found is no obstacle where none is needed, but then the server has to be there.
+            line["ready"] = line["model"] in here or provider is None or provider["key_found"]
+            line["needs"] = "" if line["ready"] or provider is None else _missing(provider)
+            line["favourite"] = line["model"] in favourites
+        lines.sort(key=lambda line: (not line["favourite"], not line["ready"], bool(line["deprecated"]), line["model"]))
+        self._listing = listing = [{name: line[name] for name in _COLUMNS} for line in lines]
+        return listing
 
-    def _matching(self) -> pd.DataFrame:
-        table = self.result
-        if self._ready_only:
-            table = table[table["ready"]]
+    def _matching(self) -> list[dict[Any, Any]]:
         words = self._search.lower().split()
-        if not words:
-            return table
-        text = (table["model"] + " " + table["canonical"].fillna("") + " " + table["capabilities"].fillna("")).str.lower()
-        keep = pd.Series(True, index=table.index)
-        for word in words:
-            keep &= text.str.contains(word, regex=False)
-        return table[keep]
+
+        def fits(line: dict[Any, Any]) -> bool:
+            text = f"{line['model']} {line['canonical'] or ''} {line['capabilities'] or ''}".lower()
+            return all(word in text for word in words)
+
+        return [line for line in self._listed() if (line["ready"] or not self._ready_only) and fits(line)]
 
     def _needs(self) -> str:
         """What the picked model waits for, as far as it is known."""
-        found = self.result.loc[self.result["model"] == self.model, "needs"]
-        return str(found.iloc[0]) if len(found) else ""
+        return next((str(line["needs"]) for line in self._listed() if line["model"] == self.model), "")
 
     def _parameters(self) -> list[dict[str, Any]]:
         if not self.model:
@@ -173,7 +174,7 @@ class ModelPicker(Panel):
     @action
     def shown(self) -> None:
         """A view was opened: keys may have come since, and servers on this computer are looked for, once."""
-        self._listing = None
+        self._known = self._listing = None
         self.draw()
         if not self._looked:
             self._looked = True
@@ -185,7 +186,7 @@ class ModelPicker(Panel):
     ) -> None:
         """Show the models for an operation, those that a search finds, or another page."""
         with self._lock:
-            if operation is not None and _known(operation) != self._operation:
+            if operation is not None and _operation_of(operation) != self._operation:
                 self._operation = operation
                 self._listing, self.model, self.parameters, page = None, "", {}, 0
             if search is not None:
@@ -300,9 +301,9 @@ class ModelPicker(Panel):
     def snapshot(self) -> str:
         if not self.model:
             return ""
-        found = self.result[self.result["model"] == self.model]
         columns = ["model", "context_window", "input_price", "output_price", "capabilities"]
-        rows = found[columns].astype(object).to_numpy().tolist() or [[self.model, None, None, None, None]]
+        found = [line for line in self._listed() if line["model"] == self.model] or [dict.fromkeys(columns) | {"model": self.model}]
+        rows = [[line[name] for name in columns] for line in found]
         return table_html(["model", "window", "$ in / M", "$ out / M", "capabilities"], rows, f"Picked for {self._operation}")
 
 
@@ -337,7 +338,11 @@ def _other_price(row: dict[Any, Any]) -> str:
     return ", ".join(f"${row[name]:g} {unit}" for name, unit in units if not pd.isna(row[name]))
 
 
-def _known(operation: Any) -> str:
+def _missing(provider: dict[Any, Any]) -> str:
+    return str(provider["key_env"]).partition(",")[0] if provider["key_needed"] else f"start {provider['provider']}"
+
+
+def _operation_of(operation: Any) -> str:
     if operation not in _OPERATIONS:
         raise llmkit.BadInput(f"a model is picked for one of {', '.join(_OPERATIONS)}")
     return str(operation)

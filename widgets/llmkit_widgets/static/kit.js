@@ -114,7 +114,7 @@ function panel(view, { onpatch } = {}) {
         }
       };
       const changed = () => {
-        if (onpatch) onpatch(model.get("news") || {}, local);
+        if (onpatch) onpatch(model.get("news") || {}, local, { state: model.get("state") || {}, send });
         redraw();
       };
       model.on("change:state", redraw);
