@@ -1,7 +1,7 @@
 """litellm: ``acompletion`` with ``asyncio.gather`` and 50 retries, and its ``Router`` told the limits of the deployment.
 
-A bound on what the Router has in flight (``max_parallel_requests``, 32) was tried: a tenth of the refusals, but 5.2 times the ideal where the
-limit is kept by the minute, instead of 1.4; it is left to the Router, which takes it from the limits.
+A bound on what the Router has in flight (``max_parallel_requests``, 32) was tried: a tenth of the refusals, but 5.2 times the ideal where
+the limit is kept by the minute, instead of 1.4; it is left to the Router, which takes it from the limits.
 """
 
 from __future__ import annotations

@@ -49,10 +49,8 @@ from .writer import Writer
 
 __all__ = ["Line", "carry_out", "estimate"]
 
-
 #: Seconds between two looks at what became of a row that another process is asking for.
-LOOK_SECONDS = 0.25
-
+_LOOK_ELSEWHERE_SECONDS = 0.25
 
 INFINITY = float("inf")
 
@@ -60,9 +58,8 @@ INFINITY = float("inf")
 _NOTE_SECONDS = 1.0
 
 #: A model of the route that was down is looked at again after so long, then after twice as long.
-_LOOK_SECONDS = 30.0
-_LOOK_MOST_SECONDS = 300.0
-
+_LOOK_AGAIN_SECONDS = 30.0
+_LOOK_AGAIN_MOST_SECONDS = 300.0
 
 #: Answers in succession that do not heed the mode they were asked in, after which the model is asked in another one.
 _UNHEEDED = 3
@@ -374,8 +371,11 @@ class Line:
 
     async def _sort_out(self, tickets: Sequence[Ticket]) -> None:
         """Take what is stored, wait for what others are asking, ready the rest."""
-        handed = {ticket.key: (self._handed.pop(ticket.key), 0) for ticket in tickets if ticket.key in self._handed}
-        stored, elsewhere = await self._claimed([ticket for ticket in tickets if ticket.key not in handed])
+        handed, unknown = {}, tickets
+        if self._handed:
+            handed = {ticket.key: (self._handed.pop(ticket.key), 0) for ticket in tickets if ticket.key in self._handed}
+            unknown = [ticket for ticket in tickets if ticket.key not in handed]
+        stored, elsewhere = await self._claimed(unknown)
         stored |= handed
         unpack, found = self.plan.operation.unpack, [(key, one.value) for key, (one, _) in stored.items()]
         values = await apart(_unpacked, unpack, found) if found and self.plan.operation.blocking else _unpacked(unpack, found)
@@ -394,7 +394,7 @@ class Line:
         """Rows that another process was asking for, once it is time to look what became of them."""
         if not self._elsewhere or self.clock.now() < self._look_at:
             return ()
-        self._look_at = self.clock.now() + LOOK_SECONDS
+        self._look_at = self.clock.now() + _LOOK_ELSEWHERE_SECONDS
         return list(self._elsewhere.values())
 
     async def _look_after(self) -> None:
@@ -507,7 +507,7 @@ class Line:
             return
         if elsewhere:
             if not self._elsewhere:
-                self._look_at = self.clock.now() + LOOK_SECONDS
+                self._look_at = self.clock.now() + _LOOK_ELSEWHERE_SECONDS
             self._following += 1
             self._elsewhere[ticket.key] = ticket
             return
@@ -565,7 +565,7 @@ class Line:
         door, now = self._doors[self.route.index(target)], self.clock.now()
         if now < door.look_at:
             return False
-        door.wait = min(2.0 * door.wait, _LOOK_MOST_SECONDS)
+        door.wait = min(2.0 * door.wait, _LOOK_AGAIN_MOST_SECONDS)
         door.look_at = now + door.wait
         return True
 
@@ -578,7 +578,7 @@ class Line:
         if position in self._doors:
             return
         # A refused key stays refused; who was down, or asked to wait, may be back.
-        wait = INFINITY if isinstance(error, AccessError | ConfigError) else _LOOK_SECONDS
+        wait = INFINITY if isinstance(error, AccessError | ConfigError) else _LOOK_AGAIN_SECONDS
         if isinstance(error, QuotaSpent) and error.retry_after:
             wait = error.retry_after
         self._doors[position] = _Door(error, self.clock.now() + wait, wait)

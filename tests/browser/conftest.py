@@ -92,7 +92,7 @@ class Notebook:
 
     def python(self, expression: str, before: str = "") -> Any:
         """What an expression is in the kernel now."""
-        content = self.page.evaluate(_RUN, [f"import json\n{before}", f"json.dumps({expression}, default=str)"])
+        content = self.page.evaluate(_RUN, [f"import json\n{before}", f"json.dumps({expression}, default=lambda value: value.item())"])
         assert content["status"] == "ok", content
         found = content["user_expressions"]["wanted"]
         assert found["status"] == "ok", found
@@ -226,7 +226,7 @@ def opened(lab: Lab, chromium: Browser) -> Callable[..., Notebook]:
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
         made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(made, lab.folder / name)
-        page = chromium.new_page(viewport={"width": 1240, "height": 1000})
+        page = chromium.new_page(viewport={"width": 1240, "height": 1500})
         page.set_default_timeout(15_000)
         notebook = Notebook(page, lab, name)
         notebook.run_all()

@@ -2,38 +2,346 @@
 
 from __future__ import annotations
 
-import time
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Locator, expect
 
-
-from ..loopback import Loopback
-from .conftest import CHROMIUM, Notebook
+from ..loopback import Loopback, bad_key
+from .conftest import CHROMIUM, Lab, Notebook
+from .reviews import EVIL, REVIEWS, answer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: scripts/install_chromium.sh")
 
 KEY = "sk-canary-not-real-5e1f8c"
-#: Would run where it became markup.
-EVIL = "<img src=x onerror=\"window.ran='yes'\">"
 
-BEGIN = """
+BEGIN = f"""
 import os
 import llmkit, pandas as pd
 from llmkit.widgets import CompareModels, ExtractExplorer, KeyPanel, ModelPicker
 
 llmkit.add_provider("lab", os.environ["LAB_URL"])
+prices = {{"small": (0.1, 0.4), "medium": (0.5, 2.0), "large": (3.0, 12.0)}}
+llmkit.catalogue.merge({{"models": [
+    {{"provider": "lab", "name": name, "price": {{"input": first, "output": second}}}} for name, (first, second) in prices.items()
+]}})
+reviews = pd.DataFrame({{"text": {REVIEWS!r}}})
 """
+
+STORY = (
+    BEGIN,
+    "picker = ModelPicker()\npicker",
+    "keys = KeyPanel()\nkeys",
+    'compare = CompareModels(reviews, "Reply in a sentence: {text}", models=["lab/small", "lab/medium", "lab/large"])\ncompare',
+    'explorer = ExtractExplorer(reviews, on="text", example={"product": "kettle", "stars": 4}, model="lab/reader", n=8)\nexplorer',
+)
+
+
+@pytest.fixture(autouse=True)
+def _said(provider: Loopback) -> Iterator[None]:
+    """Each test begins with a provider that answers at once and remembers nothing."""
+    provider.reset()
+    provider.answer, provider.latency, provider.pace = answer, 0.0, 0.0
+    yield
 
 
 @pytest.fixture(scope="module")
-def story(opened: Callable[..., Notebook]) -> Iterator[Notebook]:
-    notebook = opened("story.ipynb", BEGIN, "picker = ModelPicker()\npicker", "keys = KeyPanel()\nkeys")
+def story(opened: Callable[..., Notebook], provider: Loopback) -> Iterator[Notebook]:
+    """A notebook with the four panels that people act on."""
+    notebook = opened("story.ipynb", *STORY)
     yield notebook
     notebook.close()
 
 
+def panel(notebook: Notebook, name: str) -> Locator:
+    found = notebook.page.locator(".llmkit-panel", has=notebook.page.locator(f".llmkit-{name}"))
+    found.wait_for()
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def written(field: Locator, text: str) -> None:
+    """Type over what a field holds, and leave it, all by keys."""
+    field.focus()
+    field.page.keyboard.press("Control+A")
+    field.page.keyboard.type(text)
+    field.page.keyboard.press("Tab")
+
+
+def pressed(button: Locator, key: str = "Enter") -> None:
+    button.focus()
+    button.page.keyboard.press(key)
+
+
+def given_key(notebook: Notebook) -> None:
+    """Enter the key, if that was not done."""
+    if notebook.python("'openai' in set(keys.result.query('key_found').provider)"):
+        return
+    form = panel(notebook, "keys")
+    form.get_by_label("Key", exact=True).click()
+    notebook.page.keyboard.type(KEY)
+    notebook.page.keyboard.press("Enter")
+    notebook.until("'openai' in set(keys.result.query('key_found').provider)")
+
+
 def test_a_model_is_picked(story: Notebook) -> None:
-    picker = story.page.locator(".llmkit-panel", has=story.page.locator(".llmkit-picker"))
-    picker.wait_for()
+    picker, keys = panel(story, "picker"), story.page.keyboard
+    picker.get_by_label("Search").click()
+    keys.type("openai/gpt-5-mini")
+    picker.get_by_role("button", name="openai/gpt-5-mini", exact=True).click()
+    story.until("picker.model", lambda model: model == "openai/gpt-5-mini")
+    picker.get_by_role("button", name="openai/gpt-5-mini is a favourite", exact=True).click()
+    story.until("llmkit.preferences().get('favourites')", lambda names: names == ["openai/gpt-5-mini"])
+    picker.get_by_label("For").focus()
+    keys.press("ArrowDown")
+    story.until("picker.state['operation']", lambda operation: operation == "embed")
+    keys.press("ArrowUp")
+    story.until("picker.state['operation']", lambda operation: operation == "chat")
+    picker.get_by_label("Model (any name can be typed)").focus()
+    keys.type("openai/gpt-4.1-mini")
+    keys.press("Enter")
+    story.until("picker.model", lambda model: model == "openai/gpt-4.1-mini")
+    written(picker.get_by_label("temperature"), "0.2")
+    story.until("picker.parameters", lambda given: given == {"temperature": 0.2})
+    pressed(picker.get_by_role("button", name="Use"), "Space")
+    expect(picker).to_contain_text("In use: openai/gpt-4.1-mini")
+    assert 'llmkit.use("openai/gpt-4.1-mini")' in story.python("picker.code")
     story.picture(picker, "picker")
+
+
+def test_a_key_is_entered(story: Notebook, provider: Loopback) -> None:
+    given_key(story)
+    form, keys = panel(story, "keys"), story.page.keyboard
+    expect(form.get_by_label("Key", exact=True)).to_have_value("")
+    form.get_by_role("button", name="Test the key of openai").click()
+    expect(form).to_contain_text("✓ works")
+    assert provider.seen[-1].headers["authorization"] == f"Bearer {KEY}"
+    # Another one without a mouse: the list answers to letters, and the next Tab leads to the field.
+    form.get_by_label("Provider", exact=True).focus()
+    keys.type("mis")
+    keys.press("Tab")
+    keys.type(f"{KEY}-2")
+    keys.press("Enter")
+    story.until("'mistral' in set(keys.result.query('key_found').provider)")
+    story.picture(form, "keys")
+
+
+def test_models_are_compared_as_they_write(story: Notebook, provider: Loopback) -> None:
+    compare = panel(story, "compare")
+    provider.pace = lambda request: {"small": 0.02, "medium": 0.05}.get(request.body["model"], 1.0)
+    compare.get_by_role("button", name="Run", exact=True).click()
+    writing = compare.locator("td.answer.writing").first
+    writing.wait_for()
+    compare.get_by_role("button", name="Stop lab/large").focus()
+    story.picture(compare, "compare-running")
+    story.until("compare.models.status.to_dict()", lambda all: all["lab/small"] == all["lab/medium"] == "done")
+    assert provider.in_flight > 0
+    pressed(compare.get_by_role("button", name="Stop lab/large"))
+    story.until("compare.models.status['lab/large']", lambda status: status == "stopped")
+    settled(story, provider)
+    answers = "compare.result['{}', 'answer'].tolist()"
+    assert story.python(answers.format("lab/small")) == [
+        answer({"model": "small", "messages": [{"content": f"Reply in a sentence: {text}"}]}) for text in REVIEWS
+    ]
+    assert provider.requests < 60 or provider.count("kettle") == 6
+
+    compare.get_by_role("button", name="Vote blind").click()
+    expect(compare.get_by_role("columnheader", name="Answer A")).to_be_visible()
+    pressed(compare.get_by_role("button", name="Row 0: A", exact=True))
+    story.until("compare.state['voted']", lambda count: count == 1)
+    expect(compare.get_by_role("button", name="Row 0: B", exact=True)).to_have_count(0)  # what was voted stays
+    compare.get_by_role("button", name="Row 1: Tie").click()
+    story.until("compare.state['voted']", lambda count: count == 2)
+    story.picture(compare, "compare-voting")
+    assert "lab/" not in compare.locator(".answers").inner_text()
+    pressed(compare.get_by_role("button", name="Show names"))
+    votes = story.until("compare.result['vote', 'winner'].head(2).tolist()", lambda votes: votes[1] == "tie")
+    assert votes[0] in ("lab/small", "lab/medium", "lab/large")
+    expect(compare.locator(".answers")).to_contain_text(f"voted: {votes[0]}")
+
+    pressed(compare.get_by_role("button", name="Snapshot"))
+    story.until("len(compare.snapshots)", lambda count: count == 1)
+    assert story.python("compare.snapshot_frame().equals(compare.result)")
+    story.picture(compare, "compare")
+
+
+def test_an_extraction_is_explored(story: Notebook, provider: Loopback) -> None:
+    explorer = panel(story, "explorer")
+    explorer.get_by_role("button", name="Run on 8 rows").click()
+    story.until("explorer.sampled is not None and explorer.sampled['product'].notna().sum()", lambda count: count == 8)
+    assert story.python("explorer.sampled['product'].head(4).tolist()") == ["kettle", "lamp", "headphones", "drill"]
+    assert provider.requests == 8
+    expect(explorer.get_by_role("table", name="Sample rows")).to_contain_text("headphones")
+
+    written(explorer.get_by_label("Name of stars"), "rating")
+    story.until("explorer.fields['name'].tolist()", lambda names: names == ["product", "rating"])
+    written(explorer.get_by_label("Description of rating"), "stars that were given")
+    story.until("explorer.fields['description'].tolist()", lambda texts: texts[1] == "stars that were given")
+    expect(explorer).to_contain_text("run again to see it")
+    pressed(explorer.get_by_role("button", name="Run on 8 rows"))
+    story.until("explorer.sampled is not None and 'rating' in explorer.sampled and explorer.sampled['rating'].notna().sum()", lambda n: n == 8)
+    story.until("explorer.state['work'] is None")
+    assert provider.requests == 16
+    pressed(explorer.get_by_role("button", name="Run on 8 rows"), "Space")
+    expect(explorer).to_contain_text("8 known already")
+    assert provider.requests == 16
+    pressed(explorer.get_by_role("button", name="Row 2,"))
+    expect(explorer.locator("tr.whole")).to_contain_text("5")
+
+    pressed(explorer.get_by_role("button", name="Promote to all 20 rows"))
+    story.until("explorer.state['promoted']", lambda count: count == 20)
+    assert provider.requests == 16 + 12
+    code = story.python("explorer.code")
+    expect(explorer.get_by_label("Code")).to_have_text(code.strip())
+    # The cell that it prints does the same, and pays nothing for it.
+    assert story.python("facts.equals(explorer.result)", f"df = reviews\n{code}")
+    assert provider.requests == 16 + 12
+    story.picture(explorer, "explorer")
+
+
+#: Of the controls of a panel that are made alike one each; fields that are typed into last, since that changes what is shown.
+_ONE_OF_EACH = """(panel) => {
+  const all = [...panel.querySelectorAll("button, input, select, textarea, summary, [tabindex]")].filter((one) => one.checkVisibility() && !one.disabled);
+  const kind = (one) => [one.tagName, one.type, one.className, one.closest("td")?.className, one.closest("table")?.ariaLabel].join();
+  const found = [...new Map(all.map((one) => [kind(one), one])).values()];
+  return found.sort((one, other) => (one.type === "text" || one.type === "search") - (other.type === "text" || other.type === "search"));
+}"""
+
+
+def test_no_key_reaches_the_notebook_from_a_control(story: Notebook) -> None:
+    sources, active = story.sources(), "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    tried = 0
+    for name in ("picker", "keys", "compare", "explorer"):
+        found = panel(story, name).evaluate_handle(_ONE_OF_EACH)
+        for place in range(found.evaluate("(all) => all.length")):
+            control = found.get_property(str(place)).as_element()
+            assert control is not None
+            if not control.evaluate("(one) => one.isConnected"):
+                continue
+            control.focus()
+            story.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.mode = 'command'; }")
+            control.focus()
+            where, tried = story.page.evaluate(active), tried + 1
+            for key in ("ArrowDown", "ArrowUp", "b", "x", "d", "d"):
+                story.page.keyboard.press(key)
+            told = f"{name}: {control.evaluate('(one) => one.outerHTML.slice(0, 200)')}"
+            assert story.sources() == sources, told
+            assert story.page.evaluate(active) == where, told
+    assert tried > 30
+
+
+def test_the_key_is_nowhere(story: Notebook, provider: Loopback, chromium: Browser, lab: Lab) -> None:
+    given_key(story)
+    # It is used, in a run that is shown with its bar, and in one that fails.
+    provider.fault("battery", bad_key(), times=2)
+    shown = "from IPython.display import display\n"
+    shown += 'for text in ("one", "battery"):\n    try:\n        display(reviews.head(3).llm.chat(text + " {text}", model="openai/gpt-4.1-mini"))\n'
+    shown += "    except llmkit.LLMError as error:\n        print(error)\n"
+    shown += "display(picker, keys, keys.result, llmkit.last(), llmkit.last().errors(), llmkit.runs())\nprint(repr(keys), repr(llmkit.last()))"
+    story.python("1", before=shown.replace("display(picker, keys", "repr((picker, keys)); display(keys.result"))
+    assert any(request.headers.get("authorization") == f"Bearer {KEY}" for request in provider.seen)
+    saved = story.save()
+    assert '"application/vnd.jupyter.widget-state+json"' in saved and "openai/gpt-4.1-mini" in saved
+    page = exported(story.path)
+    assert "gpt-4.1-mini" in page
+    spilt = {
+        "the notebook": saved.encode(),
+        "the export": page.encode(),
+        "the log": lab.log.read_bytes(),
+        "what the kernel sent": b"".join(story.heard),
+        "reprs": story.python("[repr(keys), str(keys.state), str(keys.get_state()), repr(keys.result), keys.code, keys.snapshot()]", "").__repr__().encode(),
+        **{f"the file {file.name}": file.read_bytes() for file in lab.folder.parent.rglob("*") if file.is_file() and file.stat().st_size < 5e7},
+    }
+    assert [where for where, text in spilt.items() if KEY.encode() in text] == []
+    # And it came through the door that was looked at.
+    assert sum(KEY.encode() in frame for frame in story.said) >= 1
+
+
+REPRS = f"""
+from IPython.display import display
+import warnings
+warnings.simplefilter("ignore")
+evil = pd.DataFrame({{"text": [{EVIL!r}, "plain"]}})
+chat = evil.llm.chat("Repeat: {{text}}", model="lab/medium", detail=True)
+display(evil, chat, llmkit.last(), llmkit.last().errors())
+display(llmkit.compare(evil, "Repeat: {{text}}", ["lab/small", "lab/medium"], wait=True))
+facts = evil.llm.extract({{"type": "object", "properties": {{"product": {{"type": "string"}}}}, "required": ["product"]}}, on="text", model="lab/reader")
+display(facts, llmkit.last().view())
+display(llmkit.ask({EVIL!r}, model="lab/medium"), llmkit.chat({EVIL!r}, model="lab/medium"))
+try:
+    evil.llm.chat({EVIL!r} + " refused {{text}}", model="lab/medium")
+    display(llmkit.last().errors(), llmkit.last())
+except llmkit.LLMError as error:
+    display(error)
+display(llmkit.runs(), llmkit.report())
+panel = CompareModels(evil, "Repeat: {{text}}", models=["lab/small", "lab/medium", {EVIL!r}])
+"""
+
+
+def test_what_a_model_writes_is_never_markup(opened: Callable[..., Notebook], provider: Loopback, chromium: Browser) -> None:
+    provider.fault("refused", bad_key(), times=9)
+    notebook = opened(
+        "evil.ipynb",
+        BEGIN,
+        REPRS,
+        "panel",
+        'explorer = ExtractExplorer(evil, on="text", example={"product": "kettle"}, model="lab/reader")\nexplorer',
+        "panel.run()\nexplorer.run()\nprint(panel.wait(20), explorer.wait(20))",
+    )
+    for name in ("compare", "explorer"):
+        expect(panel(notebook, name).get_by_role("table").last).to_contain_text("<img src=x")
+    notebook.page.wait_for_timeout(500)
+    assert notebook.page.locator("img[src=x]").count() == 0
+    assert notebook.page.evaluate("() => window.ran") is None
+    assert notebook.troubles == []
+    # Nor in the file that is handed on.
+    notebook.save()
+    page = chromium.new_page()
+    page.route("http*://**", lambda route: route.abort())
+    page.set_content(exported(notebook.path))
+    page.wait_for_timeout(500)
+    assert "<img src=x" in page.locator("body").inner_text()
+    assert page.locator("img[src=x]").count() == 0 and page.evaluate("() => window.ran") is None
+    page.close()
+    notebook.close()
+
+
+def test_a_blocked_cell_is_interrupted_and_leaves_no_request(opened: Callable[..., Notebook], provider: Loopback) -> None:
+    provider.latency = 60.0
+    notebook = opened("blocked.ipynb", BEGIN)
+    notebook.page.evaluate(
+        "(source) => { const content = window.jupyterapp.shell.currentWidget.content; content.activeCellIndex = 0;"
+        " content.activeCell.model.sharedModel.setSource(source); }",
+        'reviews.llm.chat("Wait: {text}", model="lab/large")',
+    )
+    notebook.command("notebook:run-cell")
+    provider.wait_for(10)
+    notebook.command("notebook:interrupt-kernel")
+    settled(notebook, provider)
+    expect(notebook.page.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first).to_be_visible()
+    assert notebook.python("llmkit.running().__len__()") == 0
+    notebook.close()
+
+
+def exported(notebook: Path) -> str:
+    """The notebook as nbconvert writes it for the web."""
+    from nbconvert import HTMLExporter
+
+    page: str = HTMLExporter().from_filename(str(notebook))[0]
+    return page
+
+
+def settled(notebook: Notebook, provider: Loopback) -> None:
+    """Within two seconds no request is left, and none comes after."""
+    for _ in range(100):
+        if provider.in_flight == 0:
+            break
+        notebook.page.wait_for_timeout(20)
+    assert provider.in_flight == 0
+    before = provider.requests
+    notebook.page.wait_for_timeout(500)
+    assert (provider.requests, provider.in_flight) == (before, 0)

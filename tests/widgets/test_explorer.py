@@ -308,6 +308,20 @@ def test_stop_keeps_what_came_and_leaves_no_request_behind(reviews: Loopback) ->
     assert reviews.requests == 2
 
 
+def test_a_run_that_cannot_be_looked_at_is_stopped_and_the_next_one_can_begin(reviews: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    reviews.fault(None, Hang())
+    explorer = panel(n=1)
+
+    def broken(run: Any) -> None:
+        raise IndexError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explorer, "_take", broken)
+        assert "did not work (IndexError)" in ran(explorer)["error"]
+    assert explorer.state["work"] is None
+    assert "1 sent" in ran(explorer)["note"]
+
+
 def test_an_error_of_the_account_is_shown_in_the_panel(reviews: Loopback) -> None:
     explorer = panel(model="openai/gpt-4.1-mini")
     ask(explorer, "run")

@@ -88,8 +88,6 @@ function patch(parent, nodes) {
   }
 }
 
-let numbers = 0;
-
 /** What anywidget calls: a panel from view({state, local, send, redraw, id}) -> nodes. `local` is the page's own (what is typed, what is open). */
 function panel(view, { onpatch } = {}) {
   return {
@@ -98,7 +96,8 @@ function panel(view, { onpatch } = {}) {
       root.className = "llmkit-panel";
       root.setAttribute("role", "group");
       el.append(root);
-      const id = `llmkit-${++numbers}`;
+      // Each kind of panel is a module of its own, which knows nothing of the others' ids: a label must not lead into another panel.
+      const id = `llmkit-${Math.random().toString(36).slice(2)}`;
       const local = {};
       const send = (what, args = {}) => model.send({ do: what, args });
       let queued = false;
