@@ -359,7 +359,6 @@ async def exchange(
         if isinstance(error, RequestError) and error.status is None:  # an answer that declines: the row's own, and billed
             error.usage = error.usage or usage
             return [error], None
-        error.lost = error.lost or bool(text)
         raise error from None
     billed = usage if usage.requests else Usage(requests=1, unreported=1)
     if text:

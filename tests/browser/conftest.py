@@ -27,6 +27,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 _READY = """() => { const w = window.jupyterapp?.shell?.currentWidget; const k = w?.context?.sessionContext?.session?.kernel;
   return !!(w?.context?.isReady && k && k.connectionStatus === 'connected' && k.status === 'idle'); }"""
 
+#: What a cell raised, or that the last one was reached.
+_ENDED = """() => { const all = window.jupyterapp.shell.currentWidget.content.widgets.map((cell) => cell.model.outputs?.toJSON() ?? []).flat();
+  const raised = all.find((one) => one.output_type === 'error');
+  return raised ? `${raised.ename}: ${raised.evalue}` : all.some((one) => String(one.text).includes('all cells ran')) && 'all cells ran'; }"""
+
 _RUN = """([code, wanted]) => { const k = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
   const asked = k.requestExecute({code, silent: true, store_history: false, user_expressions: {wanted}}).done.then((reply) => reply.content);
   return Promise.race([asked, new Promise((resolve) => setTimeout(() => resolve({status: 'the kernel says nothing'}), 30000))]); }"""
@@ -65,6 +70,7 @@ class Notebook:
         self.page, self.lab, self.path = page, lab, lab.folder / name
         #: What came from the kernel and went to it, as it was on the wire.
         self.heard: list[bytes] = []
+        self.heard_at: list[float] = []
         self.said: list[bytes] = []
         self.troubles: list[str] = []
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
@@ -78,6 +84,7 @@ class Notebook:
             return lambda payload: into.append(payload if isinstance(payload, bytes) else str(payload).encode())
 
         socket.on("framereceived", kept(self.heard))
+        socket.on("framereceived", lambda payload: self.heard_at.append(time.monotonic()))
         socket.on("framesent", kept(self.said))
 
     def command(self, name: str, **args: Any) -> None:
@@ -87,7 +94,8 @@ class Notebook:
     def run_all(self) -> None:
         """Run all cells; the last one is known to have run by what it shows."""
         self.command("notebook:run-all-cells")
-        self.page.locator(".jp-OutputArea-output", has_text="all cells ran").first.wait_for(timeout=60_000)
+        ended = self.page.wait_for_function(_ENDED, timeout=60_000).json_value()
+        assert ended == "all cells ran", ended
         self.page.wait_for_function(_READY, timeout=30_000)
 
     def python(self, expression: str, before: str = "") -> Any:

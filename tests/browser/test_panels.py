@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
@@ -172,7 +174,7 @@ def test_models_are_compared_as_they_write(story: Notebook, provider: Loopback) 
 def test_an_extraction_is_explored(story: Notebook, provider: Loopback) -> None:
     explorer = panel(story, "explorer")
     explorer.get_by_role("button", name="Run on 8 rows").click()
-    story.until("explorer.sampled is not None and explorer.sampled['product'].notna().sum()", lambda count: count == 8)
+    story.until("(found := explorer.sampled) is not None and found['product'].notna().sum()", lambda count: count == 8)
     assert story.python("explorer.sampled['product'].head(4).tolist()") == ["kettle", "lamp", "headphones", "drill"]
     assert provider.requests == 8
     expect(explorer.get_by_role("table", name="Sample rows")).to_contain_text("headphones")
@@ -183,7 +185,7 @@ def test_an_extraction_is_explored(story: Notebook, provider: Loopback) -> None:
     story.until("explorer.fields['description'].tolist()", lambda texts: texts[1] == "stars that were given")
     expect(explorer).to_contain_text("run again to see it")
     pressed(explorer.get_by_role("button", name="Run on 8 rows"))
-    story.until("explorer.sampled is not None and 'rating' in explorer.sampled and explorer.sampled['rating'].notna().sum()", lambda n: n == 8)
+    story.until("(found := explorer.sampled) is not None and 'rating' in found and found['rating'].notna().sum()", lambda n: n == 8)
     story.until("explorer.state['work'] is None")
     assert provider.requests == 16
     pressed(explorer.get_by_role("button", name="Run on 8 rows"), "Space")
@@ -271,14 +273,14 @@ display(evil, chat, llmkit.last(), llmkit.last().errors())
 display(llmkit.compare(evil, "Repeat: {{text}}", ["lab/small", "lab/medium"], wait=True))
 facts = evil.llm.extract({{"type": "object", "properties": {{"product": {{"type": "string"}}}}, "required": ["product"]}}, on="text", model="lab/reader")
 display(facts, llmkit.last().view())
-display(llmkit.ask({EVIL!r}, model="lab/medium"), llmkit.chat({EVIL!r}, model="lab/medium"))
+display(llmkit.chat({EVIL!r}, model="lab/medium"))
 try:
     evil.llm.chat({EVIL!r} + " refused {{text}}", model="lab/medium")
     display(llmkit.last().errors(), llmkit.last())
 except llmkit.LLMError as error:
     display(error)
 display(llmkit.runs(), llmkit.report())
-panel = CompareModels(evil, "Repeat: {{text}}", models=["lab/small", "lab/medium", {EVIL!r}])
+panel = CompareModels(evil, "Repeat: {{text}}", models=["lab/small", "lab/medium", "lab/" + {EVIL!r}])
 """
 
 
@@ -319,12 +321,82 @@ def test_a_blocked_cell_is_interrupted_and_leaves_no_request(opened: Callable[..
         'reviews.llm.chat("Wait: {text}", model="lab/large")',
     )
     notebook.command("notebook:run-cell")
-    provider.wait_for(10)
+    provider.wait_for(8)
     notebook.command("notebook:interrupt-kernel")
     settled(notebook, provider)
     expect(notebook.page.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first).to_be_visible()
     assert notebook.python("llmkit.running().__len__()") == 0
     notebook.close()
+
+
+#: From a key that is pressed to the paint after it, in milliseconds.
+_METER = """(field) => { window.took = [];
+  field.addEventListener("keydown", (event) => requestAnimationFrame(() => {
+    const painted = new MessageChannel();
+    painted.port1.onmessage = () => window.took.push(performance.now() - event.timeStamp);
+    painted.port2.postMessage(0);
+  })); }"""
+
+
+def test_the_page_keeps_up_with_four_models_over_a_thousand_rows(opened: Callable[..., Notebook], provider: Loopback) -> None:
+    provider.pace = 0.02
+    notebook = opened(
+        "many.ipynb",
+        BEGIN,
+        'many = pd.DataFrame({"text": [f"{place}. {reviews.text[place % 20]}" for place in range(1000)]})\n'
+        'models = {f"model {number}": "lab/" + name for number, name in enumerate(("small", "medium", "large", "larger"))}\n'
+        'compare = CompareModels(many, "Reply: {text}", models=models, rows=None)\ncompare',
+    )
+    compare = panel(notebook, "compare")
+    field = compare.get_by_label("Model to add, any name")
+    field.evaluate(_METER)
+    compare.get_by_role("button", name="Run", exact=True).click()
+    compare.locator("td.answer.writing").first.wait_for()
+    field.focus()
+    began, first = time.monotonic(), len(notebook.heard_at)
+    while compare.get_by_role("button", name="Stop all").count() and time.monotonic() - began < 60:
+        for key in "lab":
+            notebook.page.keyboard.press(key)
+            notebook.page.wait_for_timeout(70)
+        notebook.page.keyboard.press("Control+A")
+    seconds, came = time.monotonic() - began, notebook.heard_at[first:]
+    took = sorted(notebook.page.evaluate("() => window.took"))
+    late, rate = took[int(len(took) * 0.95)], len(came) / seconds
+    peak = max(sum(at <= one < at + 1 for one in came) for at in came)
+    print(f"\n4 models over 1,000 rows in {seconds:.1f} s: {len(took)} keys, to the paint {took[len(took) // 2]:.0f} ms (median), {late:.0f} ms (95th")
+    print(f"percentile), {took[-1]:.0f} ms (worst); {rate:.0f} messages a second from the kernel, {peak} in the busiest")
+    assert notebook.python("compare.models.answered.tolist()") == [1000] * 4
+    assert len(took) > 30 and late < 100 and peak < 100
+    notebook.close()
+
+
+def test_voila_shows_the_panels_too(lab: Lab, surroundings: dict[str, str], chromium: Browser, provider: Loopback) -> None:
+    pytest.importorskip("voila", reason="Voila is not installed")
+    cells = [BEGIN, "KeyPanel()", 'CompareModels(reviews, "Reply: {text}", models=["lab/small", "lab/medium"])']
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = lab.folder / "shown.ipynb"
+    nbformat.write(made, notebook)
+    log = lab.folder.parent / "voila.log"
+    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", "--port=0", "--Voila.ip=127.0.0.1"]
+    with log.open("wb") as written:
+        process = subprocess.Popen(command, env=surroundings, cwd=lab.folder, stdin=subprocess.DEVNULL, stdout=written, stderr=written)
+    page = chromium.new_page(viewport={"width": 1240, "height": 1500})
+    try:
+        patience = time.monotonic() + 60
+        while not (address := re.search(r"http://127\.0\.0\.1:\d+/", log.read_text("utf-8"))):
+            assert process.poll() is None and time.monotonic() < patience, log.read_text("utf-8")[-2000:]
+            time.sleep(0.1)
+        page.goto(address[0], wait_until="domcontentloaded", timeout=60_000)
+        compare = page.locator(".llmkit-panel", has=page.locator(".llmkit-compare"))
+        compare.wait_for(timeout=60_000)
+        compare.get_by_role("button", name="Run", exact=True).click()
+        expect(compare.get_by_role("table", name="Answers side by side")).to_contain_text("a new kettle is on its way", timeout=15_000)
+        page.screenshot(path=lab.folder.parent / "pictures" / "voila.png", full_page=True)
+    finally:
+        page.close()
+        process.terminate()
+        process.wait(20)
 
 
 def exported(notebook: Path) -> str:

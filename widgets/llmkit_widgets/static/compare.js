@@ -168,7 +168,7 @@ const results = (state, local) => {
   const columns = [
     ["Answered", (one) => `${count(one.answered)}${one.stored ? ` (${count(one.stored)} stored)` : ""}`],
     ...(state.columns.some((one) => facts(one).accuracy !== undefined) ? [["Accuracy", (one) => share(one.accuracy)]] : []),
-    ...(state.columns.some((one) => facts(one).agreement) ? [["Agreement", (one) => share(one.agreement)]] : []),
+    ...(state.quality !== "accuracy" && state.columns.some((one) => facts(one).agreement) ? [["Agreement", (one) => share(one.agreement)]] : []),
     ...(state.repeats > 1 ? [["Steadiness", (one) => share(one.steadiness)]] : []),
     ...(state.voted && !state.hidden ? [["Votes", (one) => `${share(one.votes)} of ${count(state.voted)}`]] : []),
     ["First token", (one) => short(one.first_seconds)], ["Latency", (one) => short(one.p50_seconds)], ["Queue", (one) => short(one.queue_p50_seconds)],
