@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,12 @@ class Lab:
     token: str
     folder: Path
     log: Path
-    python: list[str] = field(default_factory=lambda: [sys.executable])
+
+    def write(self, name: str, *cells: str) -> None:
+        """A notebook of these cells."""
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(made, self.folder / name)
 
     def kernels(self, method: str = "GET", which: str = "") -> Any:
         asked = urllib.request.Request(f"{self.url}api/kernels{which}", method=method, headers={"Authorization": f"token {self.token}"})
@@ -230,10 +235,7 @@ def opened(lab: Lab, chromium: Browser) -> Callable[..., Notebook]:
     """Opens a notebook with these cells, and runs it."""
 
     def open_notebook(name: str, *cells: str) -> Notebook:
-        sources = [*cells, 'print("all cells", "ran")']
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(made, lab.folder / name)
+        lab.write(name, *cells, 'print("all cells", "ran")')
         page = chromium.new_page(viewport={"width": 1240, "height": 1500})
         page.set_default_timeout(15_000)
         notebook = Notebook(page, lab, name)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
@@ -370,33 +366,17 @@ def test_the_page_keeps_up_with_four_models_over_a_thousand_rows(opened: Callabl
     notebook.close()
 
 
-def test_voila_shows_the_panels_too(lab: Lab, surroundings: dict[str, str], chromium: Browser, provider: Loopback) -> None:
+def test_voila_shows_the_panels_too(lab: Lab, chromium: Browser) -> None:
     pytest.importorskip("voila", reason="Voila is not installed")
-    cells = [BEGIN, "KeyPanel()", 'CompareModels(reviews, "Reply: {text}", models=["lab/small", "lab/medium"])']
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = lab.folder / "shown.ipynb"
-    nbformat.write(made, notebook)
-    log = lab.folder.parent / "voila.log"
-    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", "--port=0", "--Voila.ip=127.0.0.1"]
-    with log.open("wb") as written:
-        process = subprocess.Popen(command, env=surroundings, cwd=lab.folder, stdin=subprocess.DEVNULL, stdout=written, stderr=written)
+    lab.write("shown.ipynb", BEGIN, "KeyPanel()", 'CompareModels(reviews, "Reply: {text}", models=["lab/small", "lab/medium"])')
     page = chromium.new_page(viewport={"width": 1240, "height": 1500})
-    try:
-        patience = time.monotonic() + 60
-        while not (address := re.search(r"http://127\.0\.0\.1:\d+/", log.read_text("utf-8"))):
-            assert process.poll() is None and time.monotonic() < patience, log.read_text("utf-8")[-2000:]
-            time.sleep(0.1)
-        page.goto(address[0], wait_until="domcontentloaded", timeout=60_000)
-        compare = page.locator(".llmkit-panel", has=page.locator(".llmkit-compare"))
-        compare.wait_for(timeout=60_000)
-        compare.get_by_role("button", name="Run", exact=True).click()
-        expect(compare.get_by_role("table", name="Answers side by side")).to_contain_text("a new kettle is on its way", timeout=15_000)
-        page.screenshot(path=lab.folder.parent / "pictures" / "voila.png", full_page=True)
-    finally:
-        page.close()
-        process.terminate()
-        process.wait(20)
+    page.goto(f"{lab.url}voila/render/shown.ipynb?token={lab.token}", wait_until="commit", timeout=60_000)
+    compare = page.locator(".llmkit-panel", has=page.locator(".llmkit-compare"))
+    compare.wait_for(timeout=60_000)
+    compare.get_by_role("button", name="Run", exact=True).click()
+    expect(compare.get_by_role("table", name="Answers side by side")).to_contain_text("a new kettle is on its way", timeout=15_000)
+    page.screenshot(path=lab.folder.parent / "pictures" / "voila.png", full_page=True)
+    page.close()
 
 
 def exported(notebook: Path) -> str:
