@@ -63,10 +63,11 @@ lab: $(VENV)-lab/.ready
 bare: $(VENV)-bare/.ready
 	$(VENV)-bare/bin/python -W error tests/bare.py
 
-# The other world: instructor, and the openai that fits beside it. The tests must pass there too.
+# The other world: instructor, and the openai that fits beside it. What has to do with SDKs must pass there too; the engine, the panels and the notebooks meet
+# the same code in both.
 worlds: $(VENV)-all/.ready
 	$(VENV)-all/bin/python -c 'import openai, instructor; print("openai", openai.__version__, "beside instructor", instructor.__version__)'
-	$(VENV)-all/bin/python -m pytest
+	$(VENV)-all/bin/python -m pytest tests --ignore=tests/browser --ignore=tests/engine --ignore=tests/widgets --ignore=tests/test_notebooks.py
 
 $(VENV)/.ready: pyproject.toml
 	$(call install,$(VENV),.[local$(comma)dev])
@@ -88,6 +89,12 @@ clean:
 # docs/providers.md from what the code declares; tests/providers/conformance proves it.
 providers: $(VENV)/.ready
 	$(BIN)/python scripts/providers_page.py
+
+.PHONY: pictures
+
+# docs/pictures, as the test of the panels sees them in a Chromium (scripts/install_chromium.sh).
+pictures: $(VENV)/.ready
+	LLMKIT_PICTURES=docs/pictures $(BIN)/python -m pytest tests/browser -k pictured
 
 .PHONY: llama
 

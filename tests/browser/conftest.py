@@ -1,4 +1,4 @@
-"""JupyterLab and Chromium, one of each for all tests here: both are started by them and ended with them, and write below a folder of theirs."""
+"""JupyterLab and Chromium, one of each for all tests here: started by them, ended with them, and writing below a folder of theirs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ from ..loopback import Loopback
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-#: Of a kernel that is connected and has nothing to do.
-_READY = """() => { const w = window.jupyterapp?.shell?.currentWidget; const k = w?.context?.sessionContext?.session?.kernel;
-  return !!(w?.context?.isReady && k && k.connectionStatus === 'connected' && k.status === 'idle'); }"""
+_KERNEL = "window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel"
+
+#: Whether the kernel is connected and has nothing to do. The toolbar says so too early.
+_READY = f"""() => {{ const kernel = {_KERNEL}, context = window.jupyterapp?.shell?.currentWidget?.context;
+  return !!(context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle'); }}"""
 
 #: What a cell raised, or that the last one was reached.
-_ENDED = """() => { const all = window.jupyterapp.shell.currentWidget.content.widgets.map((cell) => cell.model.outputs?.toJSON() ?? []).flat();
+_ENDED = """() => { const cells = window.jupyterapp.shell.currentWidget.content.widgets;
+  const all = cells.map((cell) => cell.model.outputs?.toJSON() ?? []).flat();
   const raised = all.find((one) => one.output_type === 'error');
-  return raised ? `${raised.ename}: ${raised.evalue}` : all.some((one) => String(one.text).includes('all cells ran')) && 'all cells ran'; }"""
+  if (raised) return `${raised.ename}: ${raised.evalue}`;
+  return all.some((one) => String(one.text).includes('all cells ran')) && 'all cells ran'; }"""
 
-_RUN = """([code, wanted]) => { const k = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
-  const asked = k.requestExecute({code, silent: true, store_history: false, user_expressions: {wanted}}).done.then((reply) => reply.content);
-  return Promise.race([asked, new Promise((resolve) => setTimeout(() => resolve({status: 'the kernel says nothing'}), 30000))]); }"""
+_RUN = f"""([code, wanted]) => {{
+  const asked = {_KERNEL}.requestExecute({{code, silent: true, store_history: false, user_expressions: {{wanted}}}}).done;
+  const patience = new Promise((resolve) => setTimeout(() => resolve({{content: {{status: 'the kernel says nothing'}}}}), 30000));
+  return Promise.race([asked, patience]).then((reply) => reply.content); }}"""
 
 _SAVE = """() => Promise.race([window.jupyterapp.shell.currentWidget.context.save().then(() => 'saved', String),
   new Promise((resolve) => setTimeout(() => resolve('nothing was saved'), 10000))])"""
@@ -145,12 +150,12 @@ class Notebook:
         self.dark(False)
 
     def close(self) -> None:
+        kernel = self.page.evaluate(f"() => {_KERNEL}.id")
         self.page.close()
-        for kernel in self.lab.kernels():
-            self.lab.kernels("DELETE", f"/{kernel['id']}")
+        self.lab.kernels("DELETE", f"/{kernel}")
 
 
-# Of the package, not of the session: as long as Playwright runs, a loop of asyncio counts as running in this thread, and other tests run loops.
+# Of the package, not of the session: as long as Playwright runs, an event loop counts as running in this thread, where others run theirs.
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is written by all programs that are started here; ``pictures/`` holds what was seen."""

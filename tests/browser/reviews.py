@@ -47,6 +47,8 @@ _REPLIES = {
     ),
 }  # fmt: skip
 
+_THINGS = "kettle lamp headphones drill mixer toaster chair desk mouse rug clock tent pump bag pan fan scale radio".split()
+
 MODELS = ("small", "medium", "large")
 
 
@@ -63,12 +65,12 @@ def answer(body: dict[str, Any]) -> str:
     if known is not None:
         return known[size]
     thing = _read("product", text)
-    return " ".join([f"Thank you for writing about the {thing}.", "We pass it on to those who make it.", "They will write to you."][: size + 1])
+    sentences = [f"Thank you for writing about the {thing}.", "We pass it on to those who make it.", "They will write to you."]
+    return " ".join(sentences[: size + 1])
 
 
 def _read(name: str, text: str) -> Any:
     if name == "product":
-        found = re.search(r"\b(kettle|lamp|headphones|drill|mixer|toaster|chair|desk|mouse|rug|clock|tent|pump|bag|pan|fan|scale|radio)\b", text)
-        return found[0] if found else EVIL
+        return next((thing for thing in _THINGS if re.search(rf"\b{thing}\b", text)), EVIL)
     found = re.search(r"(\d) star", text)
     return int(found[1]) if found else 0

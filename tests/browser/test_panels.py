@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ from playwright.sync_api import Browser, Locator, expect
 
 from ..loopback import Loopback, bad_key
 from .conftest import CHROMIUM, Lab, Notebook
-from .reviews import EVIL, REVIEWS, answer
+from .reviews import EVIL, MODELS, REVIEWS, answer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: scripts/install_chromium.sh")
 
@@ -20,7 +23,7 @@ KEY = "sk-canary-not-real-5e1f8c"
 BEGIN = f"""
 import os
 import llmkit, pandas as pd
-from llmkit.widgets import CompareModels, ExtractExplorer, KeyPanel, ModelPicker
+from llmkit.widgets import CompareModels, CostPanel, ExtractExplorer, KeyPanel, ModelPicker, RunMonitor
 
 llmkit.add_provider("lab", os.environ["LAB_URL"])
 prices = {{"small": (0.1, 0.4), "medium": (0.5, 2.0), "large": (3.0, 12.0)}}
@@ -36,20 +39,21 @@ STORY = (
     "keys = KeyPanel()\nkeys",
     'compare = CompareModels(reviews, "Reply in a sentence: {text}", models=["lab/small", "lab/medium", "lab/large"])\ncompare',
     'explorer = ExtractExplorer(reviews, on="text", example={"product": "kettle", "stars": 4}, model="lab/reader", n=8)\nexplorer',
+    "monitor = RunMonitor()\nmonitor",
+    "costs = CostPanel()\ncosts",
 )
 
 
 @pytest.fixture(autouse=True)
-def _said(provider: Loopback) -> Iterator[None]:
+def _fresh(provider: Loopback) -> None:
     """Each test begins with a provider that answers at once and remembers nothing."""
     provider.reset()
     provider.answer, provider.latency, provider.pace = answer, 0.0, 0.0
-    yield
 
 
 @pytest.fixture(scope="module")
 def story(opened: Callable[..., Notebook], provider: Loopback) -> Iterator[Notebook]:
-    """A notebook with the four panels that people act on."""
+    """A notebook with all panels."""
     notebook = opened("story.ipynb", *STORY)
     yield notebook
     notebook.close()
@@ -80,7 +84,9 @@ def given_key(notebook: Notebook) -> None:
     if notebook.python("'openai' in set(keys.result.query('key_found').provider)"):
         return
     form = panel(notebook, "keys")
+    form.get_by_label("Provider", exact=True).select_option("openai")
     form.get_by_label("Key", exact=True).click()
+    notebook.page.keyboard.press("Control+A")
     notebook.page.keyboard.type(KEY)
     notebook.page.keyboard.press("Enter")
     notebook.until("'openai' in set(keys.result.query('key_found').provider)")
@@ -136,7 +142,7 @@ def test_models_are_compared_as_they_write(story: Notebook, provider: Loopback) 
     writing.wait_for()
     compare.get_by_role("button", name="Stop lab/large").focus()
     story.picture(compare, "compare-running")
-    story.until("compare.models.status.to_dict()", lambda all: all["lab/small"] == all["lab/medium"] == "done")
+    story.until("compare.models.status.to_dict()", lambda status: status["lab/small"] == status["lab/medium"] == "done")
     assert provider.in_flight > 0
     pressed(compare.get_by_role("button", name="Stop lab/large"))
     story.until("compare.models.status['lab/large']", lambda status: status == "stopped")
@@ -149,6 +155,7 @@ def test_models_are_compared_as_they_write(story: Notebook, provider: Loopback) 
 
     compare.get_by_role("button", name="Vote blind").click()
     expect(compare.get_by_role("columnheader", name="Answer A")).to_be_visible()
+    chosen = compare.locator("td.answer .text").first.inner_text()
     pressed(compare.get_by_role("button", name="Row 0: A", exact=True))
     story.until("compare.state['voted']", lambda count: count == 1)
     expect(compare.get_by_role("button", name="Row 0: B", exact=True)).to_have_count(0)  # what was voted stays
@@ -158,7 +165,7 @@ def test_models_are_compared_as_they_write(story: Notebook, provider: Loopback) 
     assert "lab/" not in compare.locator(".answers").inner_text()
     pressed(compare.get_by_role("button", name="Show names"))
     votes = story.until("compare.result['vote', 'winner'].head(2).tolist()", lambda votes: votes[1] == "tie")
-    assert votes[0] in ("lab/small", "lab/medium", "lab/large")
+    assert story.python(answers.format(votes[0]) + "[0]") in (chosen, None)  # what was stopped is shown, and no answer
     expect(compare.locator(".answers")).to_contain_text(f"voted: {votes[0]}")
 
     pressed(compare.get_by_role("button", name="Snapshot"))
@@ -201,11 +208,26 @@ def test_an_extraction_is_explored(story: Notebook, provider: Loopback) -> None:
     story.picture(explorer, "explorer")
 
 
+def test_what_runs_and_what_it_costs_is_seen(story: Notebook, provider: Loopback) -> None:
+    provider.latency = 60.0
+    story.python("1", before='asked = reviews.llm.chat("What is it? {text}", model="lab/large", wait=False, show_progress=False)')
+    monitor = panel(story, "monitor")
+    expect(monitor).to_contain_text("lab/large")
+    provider.wait_for(8)
+    story.picture(monitor, "monitor")
+    pressed(monitor.get_by_role("button", name=re.compile("^(Cancel|Stop)")).first)
+    story.until("asked.done")
+    settled(story, provider)
+    costs = panel(story, "cost")
+    expect(costs).to_contain_text("$")
+    story.picture(costs, "cost")
+
+
 #: Of the controls of a panel that are made alike one each; fields that are typed into last, since that changes what is shown.
 _ONE_OF_EACH = """(panel) => {
-  const all = [...panel.querySelectorAll("button, input, select, textarea, summary, [tabindex]")].filter((one) => one.checkVisibility() && !one.disabled);
+  const all = [...panel.querySelectorAll("button, input, select, textarea, summary, [tabindex]")];
   const kind = (one) => [one.tagName, one.type, one.className, one.closest("td")?.className, one.closest("table")?.ariaLabel].join();
-  const found = [...new Map(all.map((one) => [kind(one), one])).values()];
+  const found = [...new Map(all.filter((one) => one.checkVisibility() && !one.disabled).map((one) => [kind(one), one])).values()];
   return found.sort((one, other) => (one.type === "text" || one.type === "search") - (other.type === "text" || other.type === "search"));
 }"""
 
@@ -213,7 +235,7 @@ _ONE_OF_EACH = """(panel) => {
 def test_no_key_reaches_the_notebook_from_a_control(story: Notebook) -> None:
     sources, active = story.sources(), "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
     tried = 0
-    for name in ("picker", "keys", "compare", "explorer"):
+    for name in ("picker", "keys", "compare", "explorer", "monitor", "cost"):
         found = panel(story, name).evaluate_handle(_ONE_OF_EACH)
         for place in range(found.evaluate("(all) => all.length")):
             control = found.get_property(str(place)).as_element()
@@ -232,15 +254,25 @@ def test_no_key_reaches_the_notebook_from_a_control(story: Notebook) -> None:
     assert tried > 30
 
 
+USED = """
+from IPython.display import display
+for words in ("Say it shorter", "How long is the battery's life"):
+    try:
+        display(reviews.head(3).llm.chat(words + ": {text}", model="openai/gpt-4.1-mini"))
+    except llmkit.LLMError as error:
+        print(error, repr(error))
+display(keys.result, llmkit.last(), llmkit.last().errors(), llmkit.runs(), llmkit.report(), llmkit.connect("openai/gpt-4.1-mini"))
+print(repr(keys), repr(picker), repr(llmkit.last()))
+"""
+
+REPRS_OF_KEYS = "[repr(keys), str(keys.state), str(keys.get_state()), repr(keys.result), keys.code, keys.snapshot()]"
+
+
 def test_the_key_is_nowhere(story: Notebook, provider: Loopback, chromium: Browser, lab: Lab) -> None:
     given_key(story)
     # It is used, in a run that is shown with its bar, and in one that fails.
     provider.fault("battery", bad_key(), times=2)
-    shown = "from IPython.display import display\n"
-    shown += 'for text in ("one", "battery"):\n    try:\n        display(reviews.head(3).llm.chat(text + " {text}", model="openai/gpt-4.1-mini"))\n'
-    shown += "    except llmkit.LLMError as error:\n        print(error)\n"
-    shown += "display(picker, keys, keys.result, llmkit.last(), llmkit.last().errors(), llmkit.runs())\nprint(repr(keys), repr(llmkit.last()))"
-    story.python("1", before=shown.replace("display(picker, keys", "repr((picker, keys)); display(keys.result"))
+    story.python("1", before=USED)
     assert any(request.headers.get("authorization") == f"Bearer {KEY}" for request in provider.seen)
     saved = story.save()
     assert '"application/vnd.jupyter.widget-state+json"' in saved and "openai/gpt-4.1-mini" in saved
@@ -251,8 +283,9 @@ def test_the_key_is_nowhere(story: Notebook, provider: Loopback, chromium: Brows
         "the export": page.encode(),
         "the log": lab.log.read_bytes(),
         "what the kernel sent": b"".join(story.heard),
-        "reprs": story.python("[repr(keys), str(keys.state), str(keys.get_state()), repr(keys.result), keys.code, keys.snapshot()]", "").__repr__().encode(),
-        **{f"the file {file.name}": file.read_bytes() for file in lab.folder.parent.rglob("*") if file.is_file() and file.stat().st_size < 5e7},
+        "reprs": str(story.python(REPRS_OF_KEYS)).encode(),
+        # The answers, the journal, Jupyter's own files.
+        **{str(file): file.read_bytes() for file in lab.folder.parent.rglob("*") if file.is_file()},
     }
     assert [where for where, text in spilt.items() if KEY.encode() in text] == []
     # And it came through the door that was looked at.
@@ -267,7 +300,8 @@ evil = pd.DataFrame({{"text": [{EVIL!r}, "plain"]}})
 chat = evil.llm.chat("Repeat: {{text}}", model="lab/medium", detail=True)
 display(evil, chat, llmkit.last(), llmkit.last().errors())
 display(llmkit.compare(evil, "Repeat: {{text}}", ["lab/small", "lab/medium"], wait=True))
-facts = evil.llm.extract({{"type": "object", "properties": {{"product": {{"type": "string"}}}}, "required": ["product"]}}, on="text", model="lab/reader")
+schema = {{"type": "object", "properties": {{"product": {{"type": "string"}}}}, "required": ["product"]}}
+facts = evil.llm.extract(schema, on="text", model="lab/reader")
 display(facts, llmkit.last().view())
 display(llmkit.chat({EVIL!r}, model="lab/medium"))
 try:
@@ -304,24 +338,40 @@ def test_what_a_model_writes_is_never_markup(opened: Callable[..., Notebook], pr
     page.wait_for_timeout(500)
     assert "<img src=x" in page.locator("body").inner_text()
     assert page.locator("img[src=x]").count() == 0 and page.evaluate("() => window.ran") is None
+    expect(page.locator(".llmkit-record", has_text="Models compared")).to_be_visible()  # what is left of a panel where no kernel is
     page.close()
     notebook.close()
 
 
-def test_a_blocked_cell_is_interrupted_and_leaves_no_request(opened: Callable[..., Notebook], provider: Loopback) -> None:
+#: Another text for the last cell but one, which is made the active one.
+_REPLACE = """(source) => { const content = window.jupyterapp.shell.currentWidget.content;
+  content.activeCellIndex = content.widgets.length - 2;
+  content.activeCell.model.sharedModel.setSource(source); }"""
+
+
+def test_an_interrupt_and_a_stop_leave_no_request(opened: Callable[..., Notebook], provider: Loopback) -> None:
     provider.latency = 60.0
-    notebook = opened("blocked.ipynb", BEGIN)
-    notebook.page.evaluate(
-        "(source) => { const content = window.jupyterapp.shell.currentWidget.content; content.activeCellIndex = 0;"
-        " content.activeCell.model.sharedModel.setSource(source); }",
-        'reviews.llm.chat("Wait: {text}", model="lab/large")',
-    )
+    notebook = opened("blocked.ipynb", BEGIN, "pass")
+    notebook.page.evaluate(_REPLACE, 'reviews.llm.chat("Wait: {text}", model="lab/large")')
     notebook.command("notebook:run-cell")
     provider.wait_for(8)
     notebook.command("notebook:interrupt-kernel")
     settled(notebook, provider)
     expect(notebook.page.locator(".jp-OutputArea-output", has_text="KeyboardInterrupt").first).to_be_visible()
-    assert notebook.python("llmkit.running().__len__()") == 0
+    assert notebook.python("len(llmkit.running())") == 0
+
+    notebook.page.evaluate(
+        _REPLACE, 'explorer = ExtractExplorer(reviews, on="text", example={"product": "kettle"}, model="lab/reader")\nexplorer'
+    )
+    notebook.command("notebook:run-cell")
+    explorer, before = panel(notebook, "explorer"), provider.requests
+    explorer.get_by_role("button", name="Run on 10 rows").click()
+    provider.wait_for(before + 8)
+    expect(explorer.get_by_role("button", name="Stop")).to_be_visible()
+    notebook.page.wait_for_timeout(500)  # sooner it would be the second half of a double click
+    pressed(explorer.get_by_role("button", name="Stop"))
+    settled(notebook, provider)
+    notebook.until("explorer.state['work'] is None")
     notebook.close()
 
 
@@ -359,10 +409,43 @@ def test_the_page_keeps_up_with_four_models_over_a_thousand_rows(opened: Callabl
     took = sorted(notebook.page.evaluate("() => window.took"))
     late, rate = took[int(len(took) * 0.95)], len(came) / seconds
     peak = max(sum(at <= one < at + 1 for one in came) for at in came)
-    print(f"\n4 models over 1,000 rows in {seconds:.1f} s: {len(took)} keys, to the paint {took[len(took) // 2]:.0f} ms (median), {late:.0f} ms (95th")
-    print(f"percentile), {took[-1]:.0f} ms (worst); {rate:.0f} messages a second from the kernel, {peak} in the busiest")
+    print(f"\n4 models over 1,000 rows in {seconds:.1f} s; from a key to the paint {took[len(took) // 2]:.0f} ms (median of {len(took)}),")
+    print(
+        f"{late:.0f} ms (95th percentile), {took[-1]:.0f} ms (worst); {rate:.0f} messages a second from the kernel, {peak} in the busiest"
+    )
     assert notebook.python("compare.models.answered.tolist()") == [1000] * 4
     assert len(took) > 30 and late < 100 and peak < 100
+    notebook.close()
+
+
+def test_the_comparison_is_pictured(opened: Callable[..., Notebook], provider: Loopback, folder: Path) -> None:
+    """The picture in README; ``make pictures`` puts it there."""
+    provider.latency = lambda request: 0.2 + 0.25 * MODELS.index(request.body["model"])
+    provider.pace = lambda request: 0.01 + 0.01 * MODELS.index(request.body["model"])
+    cell = (
+        'compare = CompareModels(reviews.drop(4), "Reply to this review: {text}", models=["lab/small", "lab/medium", "lab/large"])\ncompare'
+    )
+    notebook = opened("picture.ipynb", BEGIN, cell)
+    compare = panel(notebook, "compare")
+    compare.get_by_role("button", name="Run", exact=True).click()
+    notebook.until("compare.models.answered.tolist()", lambda answered: answered == [19] * 3)
+    compare.get_by_role("button", name="Vote blind").click()
+    expect(compare.get_by_role("columnheader", name="Answer A")).to_be_visible()
+    for row, winner in enumerate((2, 1, 2, 2, 1, 2, 0)):
+        text = REVIEWS[row if row < 4 else row + 1]
+        wanted = answer({"model": MODELS[winner], "messages": [{"content": text}]})
+        line = compare.locator(".answers tbody tr").nth(row)
+        places = [line.locator("td.answer .text").nth(place).inner_text() for place in range(3)]
+        line.locator(".vote button").nth(places.index(wanted)).click()
+        notebook.until("compare.state['voted']", lambda count, row=row: count == row + 1)
+    compare.get_by_role("button", name="End the vote").click()
+    expect(compare.locator(".answers")).to_contain_text("voted: lab/large")
+    compare.locator(".answers").evaluate("(answers) => { answers.scrollTop = 0; }")
+    compare.screenshot(path=folder / "pictures" / "compare.png")
+    notebook.picture(compare, "compare-voted")
+    if os.environ.get("LLMKIT_PICTURES"):
+        shutil.copy(folder / "pictures" / "compare.png", os.environ["LLMKIT_PICTURES"])
+    assert (folder / "pictures" / "compare.png").stat().st_size < 200_000
     notebook.close()
 
 

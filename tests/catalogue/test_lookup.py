@@ -12,6 +12,7 @@ import pytest
 
 import llmkit
 from llmkit.catalogue import Catalogue
+from llmkit.providers.dialects import DIALECTS, MODES
 from llmkit.settings import is_loopback
 from llmkit.types import Model, Price, Provider
 
@@ -30,6 +31,9 @@ QUIRKS: dict[str, Any] = {
     "stream_options": lambda value: type(value) is bool,
     "tool_required": lambda value: value in ("required", "any"),
     "structured": lambda value: value in ("json_schema", "json_object", "tool"),
+    "structured_lacks": lambda value: bool(value) and set(value) < set(MODES),
+    "schemas": lambda value: value in DIALECTS,
+    "strict_models": lambda value: isinstance(value, str) and bool(value),
     "logprobs": lambda value: type(value) is bool,
     "image_urls": lambda value: type(value) is bool,
     "voice": lambda value: isinstance(value, str) and bool(value),

@@ -279,10 +279,15 @@ def test_a_stream_that_was_refused_or_that_said_something_is_not_among_them(lab:
     assert billed_by_streams() == 0
 
 
-def test_a_stream_that_is_left_before_its_first_piece_may_have_been_billed(lab: Loopback) -> None:
+def test_a_stream_that_is_interrupted_before_its_first_piece_may_have_been_billed(lab: Loopback) -> None:
     lab.hold()
-    stream = llmkit.stream("hello", model="lab/test-chat")
-    threading.Thread(target=lambda: (lab.wait_for(1), stream.close()), daemon=True).start()
-    assert list(stream) == []
+
+    def interrupt() -> None:
+        lab.wait_for(1)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(llmkit.stream("hello", model="lab/test-chat"))
     lab.release()
     assert billed_by_streams() == 1

@@ -210,3 +210,10 @@ def test_no_script_makes_markup_of_text_or_loads_anything(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(STATIC.glob("*.css")), ids=lambda path: path.name)
 def test_no_style_loads_anything(path: Path) -> None:
     assert not re.search(r"url\(|@import|https?:", path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(set(STATIC.glob("*.css")) - {STATIC / "kit.css"}), ids=lambda path: path.name)
+def test_a_panels_own_rules_outweigh_the_shared_ones_that_come_with_a_later_panel(path: Path) -> None:
+    lines = [line.partition("{")[0] for line in path.read_text("utf-8").splitlines() if line.startswith(".")]
+    rules = [rule for line in lines for rule in re.split(r", (?=\.)", line)]
+    assert rules and [rule for rule in rules if not rule.startswith(".llmkit-panel .llmkit-")] == []

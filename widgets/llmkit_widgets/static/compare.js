@@ -104,7 +104,7 @@ const models = (state, local, send, id) => {
     input.value = "";
   };
   return h("div", { key: "models", class: "models" },
-    state.columns.length ? h("table", { key: "table", "aria-label": "Models" },
+    state.columns.length ? h("div", { key: "table", class: "wide" }, h("table", { "aria-label": "Models" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "name" }, "Model"), h("th", { scope: "col", class: "small" }, "Temperature"),
         h("th", { scope: "col", class: "small" }, "Max tokens"), h("th", { scope: "col" }, "System"), h("th", { scope: "col", class: "state" }, "State"),
         h("th", { scope: "col", class: "buttons", "aria-label": "Stop or remove" }))),
@@ -120,7 +120,7 @@ const models = (state, local, send, id) => {
             h("button", { key: "go", disabled: !runs && !one.stale && facts.status === "done" && !facts.failed, "aria-label": `${runs ? "Stop" : "Run"} ${one.label}`,
               onclick: () => send(runs ? "stop" : "run", { column: one.id }) }, runs ? "Stop" : "Run"),
             h("button", { key: "remove", "aria-label": `Remove ${one.label}`, title: "Remove", onclick: () => send("remove", { column: one.id }) }, "✕"))));
-      }))) : h("p", { key: "none", class: "faint" }, "Add the models to compare."),
+      })))) : h("p", { key: "none", class: "faint" }, "Add the models to compare."),
     h("div", { class: "llmkit-row", key: "add" },
       h("form", { class: "adding", key: "form", onsubmit: add, autocomplete: "off" },
         h("input", { type: "text", list: `${id}-models`, "aria-label": "Model to add, any name", placeholder: "provider/model", size: "34", spellcheck: "false" }),
