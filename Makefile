@@ -63,11 +63,14 @@ lab: $(VENV)-lab/.ready
 bare: $(VENV)-bare/.ready
 	$(VENV)-bare/bin/python -W error tests/bare.py
 
-# The other world: instructor, and the openai that fits beside it. What has to do with SDKs must pass there too; the engine, the panels and the notebooks meet
-# the same code in both.
+# The other world: instructor, and the openai that fits beside it. What meets an SDK must pass there too; the engine, the frames and the panels run the same
+# code in both.
+OF_THE_SDKS = tests/providers tests/operations tests/test_clients.py tests/test_asking.py tests/test_front.py tests/test_import.py \
+              tests/test_loopback_sdks.py tests/test_loopback_vendors.py tests/frames/test_chat_options.py tests/frames/test_modes.py
+
 worlds: $(VENV)-all/.ready
 	$(VENV)-all/bin/python -c 'import openai, instructor; print("openai", openai.__version__, "beside instructor", instructor.__version__)'
-	$(VENV)-all/bin/python -m pytest tests --ignore=tests/browser --ignore=tests/engine --ignore=tests/widgets --ignore=tests/test_notebooks.py
+	$(VENV)-all/bin/python -m pytest $(OF_THE_SDKS)
 
 $(VENV)/.ready: pyproject.toml
 	$(call install,$(VENV),.[local$(comma)dev])

@@ -110,7 +110,11 @@ class Notebook:
 
     def python(self, expression: str, before: str = "") -> Any:
         """What an expression is in the kernel now."""
-        content = self.page.evaluate(_RUN, [f"import json\n{before}", f"json.dumps({expression}, default=lambda value: value.item())"])
+        asked = [f"import json\n{before}", f"json.dumps({expression}, default=lambda value: value.item())"]
+        content = self.page.evaluate(_RUN, asked)
+        while content["status"] == "aborted":  # a kernel turns requests away for a moment after an interrupt
+            self.page.wait_for_timeout(100)
+            content = self.page.evaluate(_RUN, asked)
         assert content["status"] == "ok", content
         found = content["user_expressions"]["wanted"]
         assert found["status"] == "ok", found

@@ -52,7 +52,7 @@ def ask(panel: Panel, do: Any, args: Any = None) -> None:
 def until(panel: Panel, true: Callable[[dict[str, Any]], Any]) -> None:
     """Block until the panel's state is as it should be."""
     changed = threading.Event()
-    panel.observe(lambda change: changed.set(), "state")
+    panel.observe(lambda change: changed.set(), ["state", "news"])
     while True:
         changed.clear()
         if true(panel.state):
