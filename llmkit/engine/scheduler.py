@@ -261,6 +261,8 @@ class Line:
             self._let_go()
             # A Stop that comes now, or once more, must not cut off answers that are on their way to the disk.
             await to_the_end(self._close_books())
+            # Of a million rows this is 100 MB, and the result is about to be laid out.
+            self._numbers = {}
 
     async def _open_books(self) -> None:
         if self.engine.writer is not None:
