@@ -25,7 +25,8 @@ import pandas as pd
 
 from . import event_loop
 from .catalogue import BUILT_IN
-from .errors import BadInput, MissingExtra
+from .drawing import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, empty, subplots
+from .errors import BadInput
 from .run import to_the_caller
 from .session import Session, default
 from .types import Price, Usage
@@ -270,7 +271,7 @@ class Report:
         MissingExtra
             matplotlib is not installed.
         """
-        figure, ((counts, dollars), (seconds, shares)) = _axes(2, 2, figsize=(11, 7))
+        figure, ((counts, dollars), (seconds, shares)) = subplots(2, 2, figsize=(11, 7))
         unit, over_time = self._journal.over_time()
         models = self._table.iloc[:-1]
         size = (models["answers"] + models["errors"] + models["stored"]).to_numpy(dtype=float)
@@ -285,31 +286,7 @@ class Report:
 
 #: Of more models than these a figure shows the largest.
 _MODELS = 6
-#: Okabe and Ito's colours, which colour-blind people can tell apart.
-_BLUE, _ORANGE, _GREEN, _RED, _SKY, _PINK, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#999999"
 _SECONDS_OF = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
-
-
-def _axes(rows: int, columns: int, **options: Any) -> tuple[Any, Any]:
-    """A figure and its axes, or what to install."""
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise MissingExtra("plots need the package matplotlib: pip install 'llmkit[plot]'") from None
-    figure, axes = pyplot.subplots(rows, columns, layout="constrained", **options)
-    # pyplot's own list would keep it for ever, and a notebook would show it twice.
-    pyplot.close(figure)
-    for one in np.ravel(axes):
-        one.spines[["top", "right"]].set_visible(False)
-        one.tick_params(labelsize="small")
-    return figure, axes
-
-
-def _empty(axes: Any, title: str, text: str) -> None:
-    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#666666")
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def _head(axes: Any, title: str, columns: int) -> None:
@@ -351,10 +328,10 @@ def _draw_bars(axes: Any, unit: str, table: pd.DataFrame, colours: Sequence[str]
 
 def _draw_counts(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
     if not len(over_time):
-        _empty(axes, "Answers and errors", "no requests")
+        empty(axes, "Answers and errors", "no requests")
         return
     table = over_time.groupby("when")[["answers", "errors"]].sum().astype(float)
-    _draw_bars(axes, unit, table, [_BLUE, _RED])
+    _draw_bars(axes, unit, table, [BLUE, RED])
     axes.set_ylabel(f"rows asked per {unit}", fontsize="small")
     _head(axes, "Answers and errors", 2)
 
@@ -362,7 +339,7 @@ def _draw_counts(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
 def _draw_dollars(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
     if not over_time["cost_at_least"].sum():
         unknown = over_time["cost"].isna().any()
-        _empty(axes, "Cost by model", "no price is known" if unknown else "nothing was paid")
+        empty(axes, "Cost by model", "no price is known" if unknown else "nothing was paid")
         return
     table = over_time.pivot_table(index="when", columns="model", values="cost_at_least", aggfunc="sum", fill_value=0.0)
     by_size = table.sum().sort_values(ascending=False)
@@ -370,7 +347,7 @@ def _draw_dollars(axes: Any, unit: str, over_time: pd.DataFrame) -> None:
     shown = table[most].rename(columns=_short(most))
     if (by_size > 0).sum() > len(most):
         shown = shown.assign(others=table.drop(columns=most).sum(axis=1))
-    _draw_bars(axes, unit, shown, [_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _GREY])
+    _draw_bars(axes, unit, shown, [BLUE, ORANGE, GREEN, PINK, SKY, GREY])
     axes.set_ylabel(f"US dollars per {unit}", fontsize="small")
     _head(axes, "Cost by model", 2)
 
@@ -380,10 +357,10 @@ def _draw_seconds(axes: Any, models: pd.DataFrame) -> None:
     title = "Time to an answer"
     models = models[models["p50_seconds"].notna()]
     if not len(models):
-        _empty(axes, title, "no answers")
+        empty(axes, title, "no answers")
         return
     places = np.arange(len(models))
-    for word, label, colour, offset in (("", "request", _BLUE, 0.19), ("queue_", "in the queue before it", _ORANGE, -0.19)):
+    for word, label, colour, offset in (("", "request", BLUE, 0.19), ("queue_", "in the queue before it", ORANGE, -0.19)):
         half, most, all_but_one = (models[f"{word}{name}_seconds"].to_numpy(dtype=float) for name in ("p50", "p90", "p99"))
         if np.isnan(half).all():
             continue
@@ -398,10 +375,10 @@ def _draw_seconds(axes: Any, models: pd.DataFrame) -> None:
 
 def _draw_shares(axes: Any, models: pd.DataFrame) -> None:
     if not len(models):
-        _empty(axes, "Shares", "no requests")
+        empty(axes, "Shares", "no requests")
         return
     places = np.arange(len(models))
-    kinds = (("cache_hit_rate", "cache hits", _GREEN), ("fallback_rate", "fallbacks", _ORANGE), ("error_rate", "errors", _RED))
+    kinds = (("cache_hit_rate", "cache hits", GREEN), ("fallback_rate", "fallbacks", ORANGE), ("error_rate", "errors", RED))
     for offset, (name, label, colour) in zip((0.26, 0.0, -0.26), kinds, strict=True):
         shares = 100 * models[name].to_numpy(dtype=float)
         bars = axes.barh(places + offset, np.nan_to_num(shares), height=0.25, color=colour, label=label)
@@ -434,22 +411,22 @@ def plot_history(history: pd.DataFrame) -> Any:
     """
     models = list(dict.fromkeys(history["model"]))[:_MODELS]
     columns = max(1, len(models))
-    figure, axes = _axes(2, columns, figsize=(max(7.0, 4.5 * columns), 5.5), sharex=True, sharey="row", squeeze=False)
+    figure, axes = subplots(2, columns, figsize=(max(7.0, 4.5 * columns), 5.5), sharex=True, sharey="row", squeeze=False)
     if not models:
         for one in np.ravel(axes):
-            _empty(one, "", "nothing was sent")
+            empty(one, "", "nothing was sent")
     for (above, below), model in zip(axes.T, models, strict=False):
         one = history[history["model"] == model].sort_values("seconds")
         seconds, refused = one["seconds"].to_numpy(dtype=float), one["refused"].to_numpy(dtype=float)
         pace = one["requests_per_minute"].to_numpy(dtype=float, na_value=np.nan)
-        above.fill_between(seconds, one["in_flight"].to_numpy(dtype=float), step="post", color=_SKY, alpha=0.6, label="in flight")
-        above.step(seconds, one["window"].to_numpy(dtype=float, na_value=np.nan), where="post", color=_BLUE, label="window")
-        above.step(seconds, one["waiting"].to_numpy(dtype=float), where="post", color=_ORANGE, linestyle="--", label="waiting")
+        above.fill_between(seconds, one["in_flight"].to_numpy(dtype=float), step="post", color=SKY, alpha=0.6, label="in flight")
+        above.step(seconds, one["window"].to_numpy(dtype=float, na_value=np.nan), where="post", color=BLUE, label="window")
+        above.step(seconds, one["waiting"].to_numpy(dtype=float), where="post", color=ORANGE, linestyle="--", label="waiting")
         _head(above, str(model), 3)
-        below.step(seconds, pace, where="post", color=_GREEN, label="requests a minute")
+        below.step(seconds, pace, where="post", color=GREEN, label="requests a minute")
         new = np.diff(refused, prepend=0.0) > 0
         if new.any():
-            below.plot(seconds[new], np.nan_to_num(pace[new]), "v", color=_RED, label=f"refused ({int(refused[-1]):,})", clip_on=False)
+            below.plot(seconds[new], np.nan_to_num(pace[new]), "v", color=RED, label=f"refused ({int(refused[-1]):,})", clip_on=False)
         _head(below, "", 2)
         below.set_xlabel("seconds since the run began", fontsize="small")
         for part in (above, below):

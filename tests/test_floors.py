@@ -17,6 +17,7 @@ FLOOR = {
     "types": 2,
     "outcomes": 2,
     "adapter": 3,
+    "drawing": 3,
     "run": 3,
     "streams": 3,
     "settings": 3,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import BadInput, BudgetReached, Cancelled, MissingExtra
+from ..errors import BadInput, BudgetReached, Cancelled
 from ..outcomes import LIVE, MISSING
 from ..run import Run
 from .columns import TEXT
@@ -421,10 +421,7 @@ class Comparison:
             counts = self.fields["known"].tolist()
             bounds = [wilson(height, count) for height, count in zip(heights, counts, strict=True)]
         words = {"score": "mean score", "accuracy": "accuracy", "agreement": "agreement with the majority"}
-        try:
-            return draw(self._labels, at, heights, bounds, sides[against][1], words[self.quality], self._title())
-        except ImportError:
-            raise MissingExtra("plots need the package matplotlib: pip install 'llmkit[plot]'") from None
+        return draw(self._labels, at, heights, bounds, sides[against][1], words[self.quality], self._title())
 
 
 # ------------------------------------------------------------------------------------------------------------------- measures

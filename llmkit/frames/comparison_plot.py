@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..drawing import BLUE, GREY, empty, subplots
+
 __all__ = ["draw"]
 
 Floats = npt.NDArray[np.float64]
-
-#: Okabe and Ito's blue, which colour-blind people see as others do.
-_BLUE, _GREY = "#0072B2", "#999999"
 
 #: Where a label may stand: points to the right and above, and which of its corners is there. The first that is free is taken.
 _NEAR = [(9, 0, "left", "center"), (-9, 0, "right", "center"), (0, 9, "center", "bottom"), (0, -9, "center", "top")]
@@ -30,33 +29,27 @@ def draw(
     title: str,
 ) -> Any:
     """A point a label; those without a place are named below."""
-    from matplotlib import pyplot
+    figure, axes = subplots(1, 1, figsize=(7.5, 4.8))
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
-    pyplot.close(figure)  # pyplot's own list would keep it for ever, and a notebook would show it twice
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize="small")
-    axes.grid(color=_GREY, alpha=0.2)
+    axes.grid(color=GREY, alpha=0.2)
     axes.set_ylabel(upward)
     axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
     placed = np.flatnonzero(np.isfinite(at) & np.isfinite(heights))
     absent = [label for place, label in enumerate(labels) if place not in placed]
     axes.set_xlabel(across + (f"\nnot shown, unknown: {', '.join(map(_short, absent))}" if absent else ""))
     if not len(placed):
-        axes.text(0.5, 0.5, "nothing is known", transform=axes.transAxes, ha="center", va="center", color="#666666")
-        axes.set_xticks([])
-        axes.set_yticks([])
+        empty(axes, title, "nothing is known")
         return figure
     places: list[int] = placed.tolist()
     x, y = at[places], heights[places]
     _scale(axes, x)
     best = _frontier(x, y)
-    axes.plot(x[best], y[best], color=_GREY, linewidth=1, zorder=1)
+    axes.plot(x[best], y[best], color=GREY, linewidth=1, zorder=1)
     for one in places if bounds is not None else ():
         assert bounds is not None
-        axes.vlines(at[one], *bounds[one], color=_BLUE, alpha=0.35, linewidth=2, zorder=2)
-    axes.plot(x, y, "o", color=_BLUE, markersize=7, zorder=5)
+        axes.vlines(at[one], *bounds[one], color=BLUE, alpha=0.35, linewidth=2, zorder=2)
+    axes.plot(x, y, "o", color=BLUE, markersize=7, zorder=5)
     axes.margins(x=0.12, y=0.15)
     _begin(axes, x)
     if upward != "mean score":
@@ -115,7 +108,7 @@ def _label(figure: Any, axes: Any, x: Floats, y: Floats, labels: Sequence[str]) 
             inside = box.x0 >= edge.x0 and box.x1 <= edge.x1 and box.y0 >= edge.y0 and box.y1 <= edge.y1
             if inside and not any(box.overlaps(other) for other in others):
                 if number >= len(_NEAR):
-                    line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.6}
+                    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}
                     axes.annotate("", point, (across, up), textcoords="offset points", arrowprops=line, zorder=1)
                 break
             text.remove()

@@ -10,16 +10,14 @@ import numpy as np
 import pandas as pd
 from pydantic_core import to_json
 
-from ..errors import BadOutput, MissingExtra
+from ..drawing import BLUE, GREEN, ORANGE, PINK, subplots
+from ..errors import BadOutput
 from ..run import Run
 from .columns import TEXT
 from .extraction import VERDICTS, Extraction
 from .voting import agreement_of
 
 __all__ = ["FieldReport", "report_of"]
-
-#: Okabe and Ito's colours, which colour-blind people can tell apart.
-_BLUE, _ORANGE, _GREEN, _PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 
 #: Of more fields than these the plot shows the first.
 _FIELDS = 30
@@ -46,21 +44,16 @@ class FieldReport(pd.DataFrame):
         MissingExtra
             matplotlib is not installed.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingExtra("plots need the package matplotlib: pip install 'llmkit[plot]'") from None
         table = self.iloc[:_FIELDS].iloc[::-1]
         shares = {
-            "fill_rate": ("filled", _BLUE),
-            "evidence_rate": ("of these, found in the text", _ORANGE),
-            "agreement": ("samples that agree", _GREEN),
-            "correct_rate": ("judged correct", _PINK),
+            "fill_rate": ("filled", BLUE),
+            "evidence_rate": ("of these, found in the text", ORANGE),
+            "agreement": ("samples that agree", GREEN),
+            "correct_rate": ("judged correct", PINK),
         }
         shown = [name for name in shares if name in table]
         size = (9, 1.6 + 0.28 * len(table) * max(1, len(shown)))
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=size, sharey=True, layout="constrained", width_ratios=[3, 2])
-        pyplot.close(figure)  # pyplot's own list would keep it for ever, and a notebook would show it twice
+        figure, (left, right) = subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 2])
         places, height = np.arange(len(table)), 0.8 / max(1, len(shown))
         for number, name in enumerate(shown):
             label, colour = shares[name]
@@ -73,16 +66,13 @@ class FieldReport(pd.DataFrame):
         left.set_xlabel("% of rows answered", fontsize="small")
         left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize="small")
         costs = table["cost"].to_numpy(dtype=float, na_value=np.nan)
-        right.barh(places, np.nan_to_num(costs), height=0.72, color=_BLUE)
+        right.barh(places, np.nan_to_num(costs), height=0.72, color=BLUE)
         right.set_xlim(left=0)
         if np.isfinite(costs).any():
             right.set_xlabel("US dollars of this run", fontsize="small")
         else:
             right.set_xlabel("no price is known", fontsize="small")
             right.set_xticks([])
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(labelsize="small")
         return figure
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from ..drawing import COLOURS, RED
 from ..errors import BadInput
 from ..run import Run
 from .extraction import Extraction
@@ -24,9 +25,8 @@ from .voting import agreement_of
 
 __all__ = ["View", "view_of"]
 
-#: Okabe and Ito's colours, which colour-blind people can tell apart.
-_COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (86, 180, 233), (204, 121, 167), (153, 153, 153))
-_RED = "#d55e00"
+#: Red, green and blue of each.
+_COLOURS = tuple(tuple(bytes.fromhex(colour[1:])) for colour in COLOURS)
 
 _TD = "text-align:left;vertical-align:top;padding:6px 10px;border-top:1px solid #999999;white-space:normal;overflow-wrap:anywhere"
 _CELL = "white-space:pre-wrap;margin-bottom:8px"
@@ -97,7 +97,7 @@ def _row(extraction: Extraction, row: int, records: Sequence[Mapping[str, Any]] 
     labels = extraction.labels
     texts = "".join(_cell(column, text, _spans(labels, records or (), column)) for column, text in extraction.texts(row))
     if error is not None:
-        said = f'<div style="{_line(_RED)}" dir="auto">{_escaped(_short(error))}</div>'
+        said = f'<div style="{_line(RED)}" dir="auto">{_escaped(_short(error))}</div>'
     elif records is None:
         said = f"<i>{unanswered}</i>"
     else:
