@@ -259,8 +259,6 @@ class Operation:
     tasks : callable
         ``tasks(table, **arguments) -> iterator of Task``. Arguments are checked when it is called, before the first task is drawn; rows
         are rendered as they are drawn, so a million rows never stand in memory as prompts.
-    values : callable
-        ``values(value, task_rows) -> one value for each of the task's rows``.
     kind : {"text", "vector", "score", "object"}
         What one row becomes: a string, a float32 vector, a float, anything else.
     pack, unpack : callable
@@ -300,7 +298,6 @@ class Operation:
 
     name: str
     tasks: Callable[..., Iterator[Task]]
-    values: Callable[[Any, Sequence[int]], Sequence[Any]]
     kind: Literal["text", "vector", "score", "object"]
     pack: Callable[[Any], bytes]
     unpack: Callable[[bytes], Any]

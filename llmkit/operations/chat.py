@@ -401,11 +401,7 @@ def _weigh(request: Request, body_length: int) -> int:
     return max(0, body_length - encoded) + PICTURE_BYTES * len(pictures)
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
-CHAT = Operation(name="chat", tasks=tasks, values=_values, kind="text", pack=orjson.dumps, unpack=orjson.loads)
+CHAT = Operation(name="chat", tasks=tasks, kind="text", pack=orjson.dumps, unpack=orjson.loads)
 
 #: The same with pictures, which are heavy: few are read ahead.
 CHAT_WITH_IMAGES = replace(CHAT, draw=8, weigh=_weigh)

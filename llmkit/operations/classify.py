@@ -158,10 +158,6 @@ def _probability(scored: Scored, label: str) -> float | None:
 # ------------------------------------------------------------------------------------------------------------- the store
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 def _pack(value: Labelled) -> bytes:
     return orjson.dumps({"labels": value.labels, "probabilities": value.probabilities})
 
@@ -174,7 +170,7 @@ def _unpack(stored: bytes) -> Labelled:
         raise ValueError("not packed here") from None
 
 
-CLASSIFY = Operation(name="classify", tasks=tasks, values=_values, kind="object", pack=_pack, unpack=_unpack, wire="chat", read=_read)
+CLASSIFY = Operation(name="classify", tasks=tasks, kind="object", pack=_pack, unpack=_unpack, wire="chat", read=_read)
 
 
 def _classifier_tasks(
@@ -198,7 +194,6 @@ def _read_classified(request: Request, reply: Reply) -> Reply | LLMError:
 CLASSIFIER = Operation(
     name="classify",
     tasks=_classifier_tasks,
-    values=_values,
     kind="object",
     pack=_pack,
     unpack=_unpack,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,6 @@ def _from_column(table: Table, on: Any, options: Mapping[str, Any]) -> Iterator[
                 yield Task((start + offset,), Request("embed", cell, options))
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 #: Stands before the numbers in the store, so that nothing else is taken for them.
 _MARK = b"llmkitf4"
 
@@ -46,4 +42,4 @@ def _unpack(stored: bytes) -> npt.NDArray[np.float32]:
     return np.frombuffer(stored, dtype="<f4", offset=len(_MARK))
 
 
-EMBED = Operation(name="embed", tasks=tasks, values=_values, kind="vector", pack=_pack, unpack=_unpack, billed=(("input",),))
+EMBED = Operation(name="embed", tasks=tasks, kind="vector", pack=_pack, unpack=_unpack, billed=(("input",),))

@@ -127,10 +127,6 @@ def _in_mode(schema: Schema, mode: str) -> Schema:
     return found
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 def _pack(value: Extracted) -> bytes:
     return value.raw.encode()
 
@@ -153,7 +149,7 @@ def _nobody(stored: bytes) -> Any:
     raise ValueError("of no schema")
 
 
-EXTRACT = Operation(name="extract", tasks=CHAT.tasks, values=_values, kind="object", pack=_pack, unpack=_nobody, wire="chat", hold=_hold)
+EXTRACT = Operation(name="extract", tasks=CHAT.tasks, kind="object", pack=_pack, unpack=_nobody, wire="chat", hold=_hold)
 
 
 def extracting(fields: Fields, max_reask: int = 1, more_tokens: int | None = None) -> Operation:

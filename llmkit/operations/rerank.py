@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +63,6 @@ def _batches(table: Table, query: str, on: Any, at_once: int | None, options: Ma
         yield Task(tuple(rows), Request("rerank", RerankPayload(query, tuple(documents)), options))
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return list(value)
-
-
 #: Stands before the numbers in the store, so that nothing else is taken for them.
 _MARK = b"llmkitf8"
 
@@ -94,7 +90,6 @@ def _most(request: Request, price: Price) -> Usage:
 RERANK = Operation(
     name="rerank",
     tasks=tasks,
-    values=_values,
     kind="score",
     pack=_pack,
     unpack=_unpack,

@@ -186,8 +186,4 @@ def _whole(request: Request, reply: Reply) -> Reply | LLMError:
     return reply
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 AGGREGATE = replace(CHAT, name="agg", wire="chat", read=_whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,6 @@ def tasks(table: Table, *, on: Any, options: Mapping[str, Any] | None = None) ->
                 yield Task((start + offset,), Request("speak", cell, said))
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 #: Stands before the sound in the store, so that nothing else is taken for it.
 _MARK = b"llmkitau"
 
@@ -52,7 +48,6 @@ def _most(request: Request, price: Price) -> Usage:
 SPEAK = Operation(
     name="speak",
     tasks=tasks,
-    values=_values,
     kind="object",
     pack=_pack,
     unpack=_unpack,

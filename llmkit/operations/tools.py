@@ -147,10 +147,6 @@ def _as_json(result: Any) -> str:
 # --------------------------------------------------------------------------------------------------------------- operations
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 def _read_calls(request: Request, reply: Reply) -> Reply | LLMError:
     said = reply.value
     assert isinstance(said, Said)
@@ -170,7 +166,6 @@ def _read_calls(request: Request, reply: Reply) -> Reply | LLMError:
 TOOLS = Operation(
     name="tools",
     tasks=CHAT.tasks,
-    values=_values,
     kind="object",
     pack=orjson.dumps,
     unpack=orjson.loads,

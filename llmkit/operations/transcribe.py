@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +41,6 @@ def tasks(table: Table, *, on: Any, files: FileRules | None = None, options: Map
             yield Task((row,), Request("transcribe", Recording(f"recording.{ending}", media_type, data), said))
 
 
-def _values(value: Any, rows: Sequence[int]) -> Sequence[Any]:
-    return [value] * len(rows)
-
-
 #: Tokens for a second of sound, as OpenAI's models count it, and the most that are written for it: fast speech has four words a second.
 _HEARD, _WRITTEN = 10, 8
 
@@ -66,7 +62,6 @@ def _weigh(request: Request, body_length: int) -> int:
 TRANSCRIBE = Operation(
     name="transcribe",
     tasks=tasks,
-    values=_values,
     kind="text",
     pack=orjson.dumps,
     unpack=orjson.loads,
