@@ -64,9 +64,9 @@ class Outcomes:
         self.finish: dict[int, str] = {}
         #: What was billed, of the few tasks where tokens in, cached and out do not say it all.
         self.billed: dict[int, Usage] = {}
-        #: How the run was paced, a line a second and model: seconds, model, window, in flight, waiting, sent, refused.
         #: What the user should know of the way it went, a sentence each.
         self.notes: list[str] = []
+        #: How the run was paced, a line a second and model: seconds, model, window, in flight, waiting, sent, refused.
         self.history: list[tuple[float, str, float, int, int, int, int]] = []
         #: Requests that had left and whose answer never came, of the few tasks that have any: they may have been billed.
         self.lost: dict[int, int] = {}

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..run import Run
 from ..session import Session, default
-from ..types import Estimate, Operation, Policy, Request, Table
+from ..types import Operation, Policy, Request, Table
+from .estimates import nothing
 
 __all__ = ["Accessor", "How", "sample_of"]
 
@@ -86,7 +87,7 @@ def _nothing(operation: Operation, shape: Any, how: How, session: Session) -> An
     """The result of a call on no rows: right in shape and dtype, and nobody is asked, so no model is needed either."""
     plan = session.plan(operation, 0, lambda: iter(()), (), Policy())
     if how.dry_run:
-        return Estimate("none", 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no rows")
+        return nothing("there are no rows")
     run: Run[Any] = Run(
         id=plan.run_id,
         operation=operation.name,

@@ -20,6 +20,7 @@ from .arguments import Cache, OnError
 from .calling import How, sample_of
 from .columns import one_column
 from .comparison import Asked, Comparison, Truth
+from .estimates import summed
 from .pandas_accessor import FrameAccessor
 from .procedure import Procedure
 from .scoring import Mask, missing
@@ -332,17 +333,12 @@ def _together(estimates: Mapping[str, Estimate], repeats: int) -> Estimates:
         for label, one in estimates.items()
     }
     all_of = list(each.values())
-    costs, seconds = [one.cost for one in all_of], [one.seconds for one in all_of]
+    seconds = [one.seconds for one in all_of]
     return Estimates(
         model=f"{len(all_of)} models",
         rows=sum(one.rows for one in all_of),
         missing=sum(one.missing for one in all_of),
-        unique=sum(one.unique for one in all_of),
-        stored=sum(one.stored for one in all_of),
-        requests=sum(one.requests for one in all_of),
-        input_tokens=sum(one.input_tokens for one in all_of),
-        output_tokens=sum(one.output_tokens for one in all_of),
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        **summed(all_of),
         seconds=None if None in seconds else max(one for one in seconds if one is not None),
         basis="; ".join(dict.fromkeys(one.basis for one in all_of)),
         models=each,

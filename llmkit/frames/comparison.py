@@ -16,7 +16,23 @@ from ..errors import BadInput, BudgetReached, Cancelled
 from ..outcomes import LIVE, MISSING
 from ..run import Run
 from .columns import TEXT
-from .scoring import Kind, Mask, agreeing, codes_of, errors_of, kind_of, macro, mark, marker, missing, numerically, pairs, slots, wilson
+from .scoring import (
+    Kind,
+    Mask,
+    agreeing,
+    codes_of,
+    errors_of,
+    kind_of,
+    macro,
+    mark,
+    marker,
+    missing,
+    numerically,
+    pairs,
+    ratio,
+    slots,
+    wilson,
+)
 
 __all__ = ["Asked", "Comparison", "Truth"]
 
@@ -65,7 +81,7 @@ class Truth:
     score: Callable[[Any, Any], float] | None = None
 
 
-class _Sample:
+class _Answered:
     """What a run that asked for one answer a row has by now."""
 
     def __init__(self, run: Run[Any], rows: int, ended: bool) -> None:
@@ -134,7 +150,7 @@ class Comparison:
         self._truth = truth
         self._ended = ended
         self._labels = [one.label for one in asked]
-        self._samples = [[_Sample(run, len(rows), ended) for run in one.last] for one in asked]
+        self._samples = [[_Answered(run, len(rows), ended) for run in one.last] for one in asked]
         self._first = [samples[0] for samples in self._samples]
         self._names: list[str] = list(self._first[0].answers.columns)
         self._kinds: dict[str, Kind] = {name: self._kind(name) for name in self._names}
@@ -185,8 +201,8 @@ class Comparison:
                 agrees, asked = agreeing(self._codes[name])
                 line: dict[str, Any] = {"model": self._labels[place], "field": name, "kind": self._kinds[name]}
                 said = sum(1 for value, there in zip(one.marks(name), one.answered, strict=True) if there and value is not None)
-                line["filled"] = _ratio(said, int(one.answered.sum()))
-                line["agreement"] = _ratio(int(agrees[:, place].sum()), int(asked[:, place].sum()))
+                line["filled"] = ratio(said, int(one.answered.sum()))
+                line["agreement"] = ratio(int(agrees[:, place].sum()), int(asked[:, place].sum()))
                 if self._truth is not None:
                     line |= self._against_truth(one, name, rights)
                 lines.append(line)
@@ -194,7 +210,7 @@ class Comparison:
         made = pd.DataFrame(lines).set_index(["model", "field"])
         return made.astype({"kind": TEXT})
 
-    def _against_truth(self, one: _Sample, name: str, rights: dict[str, Mask]) -> dict[str, Any]:
+    def _against_truth(self, one: _Answered, name: str, rights: dict[str, Mask]) -> dict[str, Any]:
         assert self._truth is not None
         if name not in self._truth.values:
             return {"known": 0}
@@ -211,10 +227,10 @@ class Comparison:
         right = np.zeros(len(counts), dtype=bool)
         right[places] = [there and other == truth for truth, other, there in zip(truths, said, answered, strict=True)]
         rights[name] = right
-        found: dict[str, Any] = {"known": len(places), "accuracy": _ratio(int(right.sum()), len(places))}
+        found: dict[str, Any] = {"known": len(places), "accuracy": ratio(int(right.sum()), len(places))}
         cells = one.answers[name].tolist()
         exact = sum(1 for place, value in zip(places, values, strict=True) if one.answered[place] and _to_the_letter(cells[place], value))
-        found["exact"] = _ratio(exact, len(places)) if kind == "text" or isinstance(one.answers[name].dtype, pd.StringDtype) else _NAN
+        found["exact"] = ratio(exact, len(places)) if kind == "text" or isinstance(one.answers[name].dtype, pd.StringDtype) else _NAN
         found |= (macro if kind == "category" else slots)(truths, said, answered)._asdict()
         away = errors_of(truths, said, answered) if kind == "number" else (_NAN, _NAN)
         return found | {"mean_absolute_error": away[0], "root_mean_squared_error": away[1]}
@@ -248,12 +264,12 @@ class Comparison:
         if self._truth is not None:
             rights = self._right[place]
             known = {name: self._truth.known[name] & first.counted for name in rights}
-            line["accuracy"] = _ratio(sum(int(one.sum()) for one in rights.values()), sum(int(one.sum()) for one in known.values()))
+            line["accuracy"] = ratio(sum(int(one.sum()) for one in rights.values()), sum(int(one.sum()) for one in known.values()))
             if self._names != ["value"]:
                 rows = np.logical_or.reduce(list(known.values())) if known else np.zeros(len(self._rows), dtype=bool)
                 wrong = [known[name] & ~right for name, right in rights.items()]
                 all_right = rows & ~np.logical_or.reduce(wrong) if wrong else rows
-                line["exact_rows"] = _ratio(int(all_right.sum()), int(rows.sum()))
+                line["exact_rows"] = ratio(int(all_right.sum()), int(rows.sum()))
             if self._truth.score is not None and ended:
                 line["score"] = self._scored(first, self._truth)
         return line
@@ -264,9 +280,9 @@ class Comparison:
             agrees, where = agreeing(codes)
             same += int(agrees[:, place].sum())
             asked += int(where[:, place].sum())
-        return _ratio(same, asked)
+        return ratio(same, asked)
 
-    def _scored(self, one: _Sample, truth: Truth) -> float:
+    def _scored(self, one: _Answered, truth: Truth) -> float:
         assert truth.score is not None
         known = np.logical_or.reduce([truth.known[name] for name in truth.values]) & one.counted
         alone = self._names == ["value"]
@@ -277,7 +293,7 @@ class Comparison:
                 said = {name: None if missing(values[row]) else values[row] for name, values in cells.items()}
                 right = {name: values[row] for name, values in truth.values.items()}
                 total += float(truth.score(said["value"], right["value"]) if alone else truth.score(said, right))
-        return _ratio(total, int(known.sum()))
+        return ratio(total, int(known.sum()))
 
     # ------------------------------------------------------------------------------------------------------------ looking
 
@@ -431,10 +447,6 @@ def _to_the_letter(said: Any, truth: Any) -> bool:
     return missing(truth) if missing(said) else isinstance(truth, str) and said == truth
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else _NAN
-
-
 def _over(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
@@ -462,7 +474,7 @@ def _times(asked: Asked) -> dict[str, float]:
         "p90_seconds": float(np.percentile(seconds, 90)),
         "queue_p50_seconds": float(np.percentile(queued, 50)),
         "queue_p90_seconds": float(np.percentile(queued, 90)),
-        "tokens_per_second": _ratio(written, sum(seconds)),
+        "tokens_per_second": ratio(written, sum(seconds)),
     }
 
 
@@ -489,13 +501,13 @@ def _costs(asked: Asked) -> dict[str, float | int]:
     }
 
 
-def _steadiness(samples: Sequence[_Sample], names: Sequence[str]) -> float:
+def _steadiness(samples: Sequence[_Answered], names: Sequence[str]) -> float:
     same = both = 0
     for name in names:
         met, alike = pairs(codes_of([one.marks(name) for one in samples], [one.answered for one in samples]))
         both += int(met.sum() - np.trace(met))
         same += int(alike.sum() - np.trace(alike))
-    return _ratio(same, both)
+    return ratio(same, both)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- words

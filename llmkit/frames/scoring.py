@@ -28,6 +28,7 @@ __all__ = [
     "missing",
     "numerically",
     "pairs",
+    "ratio",
     "slots",
     "wilson",
 ]
@@ -176,7 +177,7 @@ class Slots(NamedTuple):
     f1: float
 
 
-def _share(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
@@ -202,7 +203,7 @@ def slots(truth: Sequence[Hashable], said: Sequence[Hashable], answered: Mask) -
     told = [one if there else None for one, there in zip(said, answered, strict=True)]
     right = sum(1 for one, other in zip(truth, told, strict=True) if one is not None and one == other)
     predicted, support = sum(one is not None for one in told), sum(one is not None for one in truth)
-    return Slots(_share(right, predicted), _share(right, support), _share(2 * right, predicted + support))
+    return Slots(ratio(right, predicted), ratio(right, support), ratio(2 * right, predicted + support))
 
 
 def errors_of(truth: Sequence[Hashable], said: Sequence[Hashable], answered: Mask) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from ..operations.semantic import AGGREGATE, about_combining, about_many, about_
 from ..operations.windows import estimated_tokens, windows
 from ..types import Estimate
 from .columns import TEXT
+from .estimates import nothing
 from .procedure import Procedure
 from .semantic_asking import Asker, Asking, Questions, Rows, Stages, at_most, room_for_data, sum_of
 
@@ -147,7 +148,7 @@ class Aggregating:
 
     def estimate(self) -> Estimate:
         if self._asker is None:
-            return Estimate("none", self._rows, self._missing, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no rows")
+            return nothing("there are no rows", self._rows, self._missing)
         stages = []
         for asking, chunks in self._first():
             stages.append(self._asker.estimate(asking, Questions.of([chunk.text for chunk in chunks])))

@@ -24,6 +24,7 @@ from . import arguments as checked
 from .calling import Accessor, How
 from .columns import ColumnShape, FrameTable, matrix_of
 from .embedding import Remembering
+from .estimates import summed
 from .procedure import Procedure
 
 __all__ = [
@@ -376,18 +377,12 @@ def at_most(sample: Estimate, requests: int, rows: int, missing: int, stored: in
 
 def sum_of(estimates: Sequence[Estimate], rows: int, missing: int) -> Estimate:
     """The estimate of several stages, one after another."""
-    costs = [one.cost for one in estimates]
     seconds = [one.seconds for one in estimates]
     return Estimate(
         model=" + ".join(dict.fromkeys(one.model for one in estimates)),
         rows=rows,
         missing=missing,
-        unique=sum(one.unique for one in estimates),
-        stored=sum(one.stored for one in estimates),
-        requests=sum(one.requests for one in estimates),
-        input_tokens=sum(one.input_tokens for one in estimates),
-        output_tokens=sum(one.output_tokens for one in estimates),
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        **summed(estimates),
         seconds=None if None in seconds else sum(second for second in seconds if second is not None),
         basis="; ".join(f"{one.requests:,} requests to {one.model}: {one.basis}" for one in estimates),
     )

@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..operations.semantic import BETTER, about_order, about_pair, asking, between, ordering
 from ..operations.windows import estimated_tokens
 from ..types import Estimate
+from .estimates import nothing
 from .procedure import Procedure
 from .semantic_asking import Asker, Questions, Rows, Stages, at_most, different, room_for_data
 from .semantic_topk import Ranking, expected_of_quick, expected_of_tournament, quick, tournament
@@ -89,7 +90,7 @@ class Best:
 
     def estimate(self) -> Estimate:
         if self._asker is None:
-            return Estimate("none", self._rows, self._missing, 0, 0, 0, 0, 0, 0.0, 0.0, "there is nothing to compare")
+            return nothing("there is nothing to compare", self._rows, self._missing)
         size = self._at_once
         groups = [tuple(range(at, at + size)) for at in range(0, len(self._items) - size + 1, size)][:_SAMPLE] or [(0, 1)]
         questions = Questions.of([self._question(self._shown(group)) for group in groups])

@@ -13,6 +13,7 @@ from ..operations.semantic import NAME, about_group, asking
 from ..operations.windows import estimated_tokens
 from ..types import Estimate
 from .columns import TEXT
+from .estimates import nothing
 from .procedure import Procedure
 from .semantic_asking import EMBEDDING, Asker, Questions, Rows, Stages, at_most, different, room_for_data, sum_of, text_table
 from .semantic_groups import MOST_GROUPS, Grouping, best_number, grouped
@@ -76,7 +77,7 @@ class Clustering:
 
     def estimate(self) -> Estimate:
         if self._embedder is None or self._asker is None:
-            return Estimate("none", self._rows, self._missing, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no rows")
+            return nothing("there are no rows", self._rows, self._missing)
         first = self._embedder.estimate(EMBEDDING, text_table(self._texts))
         sample = self._asker.estimate(
             self._asking, Questions.of([self._question(range(min(self._examples, len(self._texts))))]), stored=False

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..operations.semantic import VERDICT, about_sameness, asking, between
 from ..types import Estimate
+from .estimates import nothing
 from .procedure import Procedure
 from .semantic_asking import EMBEDDING, Asker, Questions, Rows, Stages, at_most, different, sum_of, text_table
 from .semantic_pairs import Groups, near_pairs
@@ -71,7 +72,7 @@ class Deduplicating:
 
     def estimate(self) -> Estimate:
         if self._embedder is None:
-            return Estimate("none", self._rows, self._missing, 0, 0, 0, 0, 0, 0.0, 0.0, "there is nothing to compare")
+            return nothing("there is nothing to compare", self._rows, self._missing)
         stages = [self._embedder.estimate(EMBEDDING, text_table(self._texts))]
         if self._confirmer is not None:
             some = [self._question((at, at + 1)) for at in range(min(200, len(self._texts) - 1))]

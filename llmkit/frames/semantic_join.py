@@ -14,6 +14,7 @@ from ..errors import BadInput
 from ..operations.semantic import VERDICT, about_claim, asking, reference
 from ..types import Estimate
 from .columns import one_column
+from .estimates import nothing
 from .procedure import Procedure
 from .semantic_asking import EMBEDDING, Asker, Questions, Rows, Stages, at_most, different, sum_of, text_table
 from .semantic_pairs import candidates
@@ -103,7 +104,7 @@ class Joining:
 
     def estimate(self) -> Estimate:
         if self._asker is None:
-            return Estimate("none", self._rows, self._missing, 0, 0, 0, 0, 0, 0.0, 0.0, "there are no pairs")
+            return nothing("there are no pairs", self._rows, self._missing)
         stages = []
         if self._embedder is not None:
             stages.append(self._embedder.estimate(EMBEDDING, text_table(self._plain)))
