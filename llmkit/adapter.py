@@ -8,14 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from .errors import LLMError
 from .types import Limits, Model, Provider, Reply, Request, Secret, Usage
 
-__all__ = ["Adapter", "Codec", "Delta", "Kept", "RequestTemplate", "Target", "to_json", "whole"]
+__all__ = [
+    "Adapter",
+    "Codec",
+    "Delta",
+    "JobAnswer",
+    "JobBounds",
+    "JobIntent",
+    "JobState",
+    "Jobs",
+    "Kept",
+    "RequestTemplate",
+    "Target",
+    "to_json",
+    "whole",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,115 @@ class Codec:
 
 
 @dataclass(frozen=True, slots=True)
+class JobBounds:
+    """The most that one batch job of the vendor may hold; ``inputs`` counts the texts of embeddings in all its requests."""
+
+    requests: int
+    bytes: int
+    inputs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobIntent:
+    """A job that is about to be submitted, as the journal has it before it is.
+
+    ``name`` (at most 64 of ``a-z0-9-``) is ours and travels with the job, in its metadata, its file's name or whatever the vendor hands
+    back when it lists its jobs. ``written`` is the Unix time at which the intent was.
+    """
+
+    name: str
+    requests: int
+    written: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A vendor's batch job at one moment.
+
+    Attributes
+    ----------
+    id : str
+        The vendor's.
+    state : {"going", "ended"}
+        Whether something may still come. All of the ends (completed, failed, expired, cancelled) are one to the engine: what there is is
+        taken in, what is missing is told.
+    said : str
+        The vendor's own word for it.
+    total, done, failed : int
+        Requests, as far as the vendor counts them.
+    outputs : tuple of str
+        What can be fetched, in the vendor's names; empty where there is nothing, also for a job that "completed".
+    error : LLMError or None
+        Why the whole job failed, where it did.
+    expires : float or None
+        Unix time after which the vendor gives it up.
+    certain : bool
+        Of a job that was found again: whether it carries our name. Where the vendor keeps no name, the time and the number of requests say
+        that it may be ours, and only its answers say that it is.
+    """
+
+    id: str
+    state: Literal["going", "ended"]
+    said: str
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    outputs: tuple[str, ...] = ()
+    error: LLMError | None = None
+    expires: float | None = None
+    certain: bool = True
+
+
+class JobAnswer(NamedTuple):
+    """One line of a job's results: the body as a live call would have had it, or the error of this request alone.
+
+    ``asked`` is false where the vendor did not get to it (expired, cancelled): nothing was billed and it can be sent again.
+    """
+
+    custom_id: str
+    body: Any = None
+    error: LLMError | None = None
+    asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """A vendor's batch jobs. All but ``line`` and ``read`` block and run in a worker thread: the official SDK, its retries off, does the
+    sending; what they raise is an ``LLMError``.
+
+    Attributes
+    ----------
+    bounds : callable
+        ``bounds(target) -> JobBounds``.
+    line : callable
+        ``line(custom_id, body, target) -> bytes``: one request of the job's file, without a line's end. ``body`` is what ``Codec.encode``
+        gave for the live path.
+    submit : callable
+        ``submit(target, file, intent) -> JobState``: the file of lines becomes a job that carries ``intent.name``.
+    find : callable
+        ``find(target, intent) -> list of JobState``: jobs at the vendor that are this intent's, whether or not ``submit`` got its answer.
+    look : callable
+        ``look(target, id) -> JobState``.
+    cancel : callable
+        ``cancel(target, id) -> JobState``; what was answered by then can still be fetched.
+    fetch : callable
+        ``fetch(target, state, path)``: all the outputs as one file of lines, complete or not there at all; a download that breaks off is
+        taken up again. Never held in memory.
+    read : callable
+        ``read(line) -> JobAnswer``; raises ``ValueError`` for one that is none.
+    """
+
+    bounds: Callable[[Target], JobBounds]
+    line: Callable[[str, bytes, Target], bytes]
+    submit: Callable[[Target, Path, JobIntent], JobState]
+    find: Callable[[Target, JobIntent], Sequence[JobState]]
+    look: Callable[[Target, str], JobState]
+    cancel: Callable[[Target, str], JobState]
+    fetch: Callable[[Target, JobState, Path], None]
+    read: Callable[[bytes], JobAnswer]
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """One wire format.
 
@@ -159,6 +283,8 @@ class Adapter:
     send : callable or None
         ``send(foreign, codec, body) -> (status, headers, body)`` for a client object of the caller's own: the SDK posts, in a worker thread
         or on the loop, as its kind is (a coroutine is awaited).
+    jobs : callable or None
+        ``jobs(target) -> Jobs or None``: the vendor's batch jobs for this provider and operation, where it has them.
     """
 
     name: str
@@ -170,6 +296,7 @@ class Adapter:
     blocking: bool = False
     client: Callable[[Target, bool], Any] | None = None
     send: Callable[[Any, Codec, bytes], Any] | None = None
+    jobs: Callable[[Target], Jobs | None] | None = None
 
 
 def to_json(body: Any) -> bytes:
