@@ -7,6 +7,7 @@ No redirects (a 307 would carry prompts to another host), a bound on what a body
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import socket
 import ssl
@@ -200,7 +201,7 @@ class Transport:
     def _open(self) -> aiohttp.ClientSession:
         # No bound here: what may be in flight is the limiter's to say, and a pool smaller than it would hold requests that look sent.
         # aiohttp makes its own TLS context when it is imported; SSL_CERT_FILE, which our messages advise, is mostly set after that.
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=ssl.create_default_context())
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=_trusting(ssl.get_default_verify_paths()))
         self._session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,  # unpacked here, within a bound
@@ -214,6 +215,12 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+@functools.cache
+def _trusting(paths: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    """Who is trusted, by where their certificates are: reading them takes 30 to 120 ms, in which the loop does nothing else."""
+    return ssl.create_default_context()
 
 
 def _unpacker(packing: str) -> Callable[[bytes], tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..catalogue import BUILT_IN
@@ -26,19 +27,17 @@ def models_table(session: Session) -> pd.DataFrame:
         provider = session.catalogue.provider(name)
         if provider is not None:
             keys[name] = session.settings.key(session.settings.addressed(provider)) is not None
-    rows = [
+    models = [model for model in session.catalogue.models() if model.provider not in BUILT_IN]
+    return pd.DataFrame(
         {
-            "canonical": session.catalogue.canonical(model),
-            "provider": model.provider,
-            "name": model.name,
-            "operations": ", ".join(model.operations),
-            **_figures(model),
-            "key_found": keys.get(model.provider, False),
+            "canonical": [session.catalogue.canonical(model) for model in models],
+            "provider": [model.provider for model in models],
+            "name": [model.name for model in models],
+            "operations": [", ".join(model.operations) for model in models],
+            **_figures(models),
+            "key_found": [keys.get(model.provider, False) for model in models],
         }
-        for model in session.catalogue.models()
-        if model.provider not in BUILT_IN
-    ]
-    return _typed(pd.DataFrame(rows))
+    )
 
 
 def providers_table(session: Session) -> pd.DataFrame:
@@ -71,20 +70,18 @@ def providers_table(session: Session) -> pd.DataFrame:
 
 def ways_table(ways: Sequence[Way]) -> pd.DataFrame:
     """A row for each way to reach a model, best first."""
-    rows = [
+    return pd.DataFrame(
         {
-            "model": way.name,
-            "provider": way.provider.name,
-            "name": way.model.name,
-            "ready": way.ready,
-            "key_from": way.secret.origin if way.secret else "",
-            "base_url": way.provider.base_url,
-            "operations": ", ".join(way.model.operations),
-            **_figures(way.model),
+            "model": [way.name for way in ways],
+            "provider": [way.provider.name for way in ways],
+            "name": [way.model.name for way in ways],
+            "ready": [way.ready for way in ways],
+            "key_from": [way.secret.origin if way.secret else "" for way in ways],
+            "base_url": [way.provider.base_url for way in ways],
+            "operations": [", ".join(way.model.operations) for way in ways],
+            **_figures([way.model for way in ways]),
         }
-        for way in ways
-    ]
-    return _typed(pd.DataFrame(rows))
+    )
 
 
 def servers_table(found: Sequence[tuple[Provider, str]], canonical: Sequence[str]) -> pd.DataFrame:
@@ -95,14 +92,16 @@ def servers_table(found: Sequence[tuple[Provider, str]], canonical: Sequence[str
     return pd.DataFrame(rows, columns=["model", "base_url", "canonical"])
 
 
-def _figures(model: Model) -> dict[str, Any]:
+def _figures(models: Sequence[Model]) -> dict[str, Any]:
+    """Columns: counts as whole numbers and prices as numbers, missing where unknown. The picker has them made whenever it is opened."""
+    prices = [model.price for model in models]
     return {
-        **{count: getattr(model, count) for count in _COUNTS},
-        "capabilities": ", ".join(model.capabilities),
-        **{f"{price}_price": getattr(model.price, price) for price in _PRICES},
-        "deprecated": model.deprecated or "",
-        "as_of": model.as_of,
-        "source": model.source,
+        **{count: pd.array([getattr(model, count) for model in models], dtype="Int64") for count in _COUNTS},
+        "capabilities": [", ".join(model.capabilities) for model in models],
+        **{f"{name}_price": np.array([getattr(price, name) for price in prices], dtype=float) for name in _PRICES},
+        "deprecated": [model.deprecated or "" for model in models],
+        "as_of": [model.as_of for model in models],
+        "source": [model.source for model in models],
     }
 
 
@@ -112,9 +111,3 @@ def _note(session: Session, known: Provider, provider: Provider) -> str:
     if provider.base_url != known.base_url:
         return f"moved from {known.base_url}"
     return session.settings.passed_over(known)
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Counts as whole numbers and prices as numbers, missing where unknown."""
-    whole = dict.fromkeys(_COUNTS, "Int64")
-    return frame.astype({**whole, **{f"{price}_price": "float64" for price in _PRICES}})

@@ -254,6 +254,97 @@ def test_no_key_reaches_the_notebook_from_a_control(story: Notebook) -> None:
     assert tried > 30
 
 
+#: What Tab should come by, in its order.
+_REACHABLE = """(panel) => { window.reachable = [...panel.querySelectorAll("button, input, select, textarea, summary, [tabindex]")]
+  .filter((one) => one.checkVisibility() && !one.disabled && one.tabIndex >= 0);
+  window.reachable[0].focus(); return window.reachable.length; }"""
+_REACHED = """() => { const now = document.activeElement, style = getComputedStyle(now);
+  return [window.reachable.indexOf(now),
+    style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1, now.outerHTML.slice(0, 160)]; }"""
+
+
+def test_tab_comes_by_every_control_and_shows_where_it_is(story: Notebook) -> None:
+    for name in ("picker", "keys", "compare", "explorer", "monitor", "cost"):
+        count = panel(story, name).evaluate(_REACHABLE)
+        assert count, name
+        for place in range(1, count):
+            story.page.keyboard.press("Tab")
+            reached, visible, told = story.page.evaluate(_REACHED)
+            assert (reached, visible) == (place, True), f"{name}: {told}"
+
+
+def focused(panel: Locator) -> bool:
+    """Whether the focus is in the panel."""
+    return bool(panel.evaluate("(panel) => panel.contains(document.activeElement)"))
+
+
+def test_what_a_mouse_does_the_keys_do_and_the_focus_stays(story: Notebook) -> None:
+    keys, sources = story.page.keyboard, story.sources()
+    picker = panel(story, "picker")
+    pressed(picker.get_by_label("only those that are ready"), "Space")
+    story.until("picker.state['ready_only']")
+    pressed(picker.get_by_label("only those that are ready"), "Space")
+    story.until("not picker.state['ready_only']")
+    pressed(picker.get_by_text("A server of your own"))
+    expect(picker.get_by_label("Base URL")).to_be_visible()
+    # At the last page the button is switched off under the finger: the keys that come after are nobody else's.
+    written(picker.get_by_label("Search"), "gemini")
+    story.until("1 < picker.state['pages'] < 9 and picker.state['page'] == 0")
+    following = picker.get_by_role("button", name="Next")
+    following.focus()
+    for page in range(1, story.python("picker.state['pages']")):
+        keys.press("Enter")
+        story.until("picker.state['page']", lambda now, page=page: now == page)
+    expect(following).to_be_disabled()
+    for key in ("x", "d", "d"):
+        keys.press(key)
+    assert focused(picker) and story.sources() == sources
+    written(picker.get_by_label("Search"), "")
+
+    compare = panel(story, "compare")
+    adding = compare.get_by_label("Model to add, any name")
+    adding.focus()
+    keys.type("lab/other")
+    keys.press("Enter")
+    story.until("'lab/other' in compare.models.index")
+    pressed(compare.get_by_role("button", name="Remove lab/other"))
+    story.until("'lab/other' not in compare.models.index")
+    expect(compare.get_by_role("button", name="Remove lab/other")).to_have_count(0)
+    for key in ("x", "d", "d"):
+        keys.press(key)
+    assert focused(compare) and story.sources() == sources
+
+    explorer = panel(story, "explorer")
+    explorer.get_by_label("Sample", exact=True).focus()
+    keys.press("ArrowDown")
+    story.until("explorer.state['sample']['how']", lambda how: how == "random")
+    keys.press("ArrowUp")
+    story.until("explorer.state['sample']['how']", lambda how: how == "head")
+    count = story.python("len(explorer.fields)")
+    pressed(explorer.get_by_role("button", name="+ Add field"))
+    story.until("len(explorer.fields)", lambda now: now == count + 1)
+    expect(explorer.get_by_label("Name of field_1")).to_be_focused()
+    keys.type("colour")
+    for _ in range(3):  # past its type and description
+        keys.press("Tab")
+    keys.press("Space")
+    story.until("explorer.fields.iloc[-1][['name', 'optional']].tolist()", lambda line: line == ["colour", True])
+    pressed(explorer.get_by_role("button", name="Remove colour"), "Space")
+    story.until("len(explorer.fields)", lambda now: now == count)
+    assert focused(explorer) and story.sources() == sources
+
+    costs = panel(story, "cost")
+    costs.get_by_label("Budget").focus()
+    keys.type("20")
+    keys.press("Enter")
+    story.until("llmkit.preferences().get('budget')", lambda budget: budget == 20)
+    keys.press("Control+A")
+    keys.press("Delete")
+    keys.press("Enter")
+    story.until("'budget' not in llmkit.preferences()")
+    assert story.sources() == sources
+
+
 USED = """
 from IPython.display import display
 for words in ("Say it shorter", "How long is the battery's life"):

@@ -15,6 +15,8 @@ from llmkit.session import default
 from tests.loopback import Json, Loopback, Upload, bad_key, error_of, heard_in, rate_limited, server_error, speech_of
 from tests.operations.test_files import wav
 
+from .asked import last
+
 HEAR: dict[str, Any] = {"model": "lab/whisper-1", "show_progress": False}
 SAY: dict[str, Any] = {"model": "lab/tts-1", "voice": "x", "format": "wav", "show_progress": False}
 MP3 = b"ID3\x04" + bytes(range(256)) * 10
@@ -29,13 +31,7 @@ def priced(name: str, **price: float) -> None:
 
 
 def kinds() -> dict[int, str]:
-    return ran().errors().set_index("row")["kind"].to_dict()  # type: ignore[no-any-return]
-
-
-def ran() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
+    return last().errors().set_index("row")["kind"].to_dict()  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -120,7 +116,7 @@ def test_a_recording_that_is_too_large_fails_its_row(lab: Loopback) -> None:
 def test_seconds_are_billed_by_the_minute(lab: Loopback) -> None:
     priced("whisper-1", audio_minute=0.6)
     detail = frame("audio", wav(3), None).llm.transcribe("audio", detail=True, **HEAR)
-    assert ran().usage().audio_seconds == 3
+    assert last().usage().audio_seconds == 3
     assert detail["cost"][0] == pytest.approx(0.03)
     assert detail["value"].isna().tolist() == [False, True]
     again = frame("audio", wav(3)).llm.transcribe("audio", detail=True, **HEAR)
@@ -130,23 +126,23 @@ def test_seconds_are_billed_by_the_minute(lab: Loopback) -> None:
 def test_tokens_of_sound_are_billed_as_such(lab: Loopback) -> None:
     priced("gpt-4o-transcribe", input=2.5, audio_input=6.0, output=10.0)
     frame("audio", wav(3)).llm.transcribe("audio", model="lab/gpt-4o-transcribe", show_progress=False)
-    usage = ran().usage()
+    usage = last().usage()
     assert usage.audio_input == usage.input > 0
-    assert ran().cost == pytest.approx((6 * usage.audio_input + 10 * usage.output) / 1e6)
+    assert last().cost == pytest.approx((6 * usage.audio_input + 10 * usage.output) / 1e6)
 
 
 def test_mistral_bills_the_time(server: Loopback) -> None:
     llmkit.add_provider("lab", server.compat_url_of("mistral"), "test-key-not-real")
     priced("voxtral", audio_minute=0.6)
     frame("audio", wav(3)).llm.transcribe("audio", model="lab/voxtral", show_progress=False)
-    assert ran().cost == pytest.approx(0.03)
+    assert last().cost == pytest.approx(0.03)
 
 
 def test_a_cost_that_nobody_told_is_unknown(lab: Loopback) -> None:
     priced("whisper-1", audio_minute=0.6)
     lab.fault(None, Json({"text": "some words"}))
     frame("audio", MP3).llm.transcribe("audio", **HEAR)
-    assert ran().cost is None
+    assert last().cost is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +154,7 @@ def test_a_budget_bounds_what_is_heard(lab: Loopback, name: str, price: dict[str
     with pytest.warns(UserWarning, match="max_cost"):
         said = df.llm.transcribe("audio", max_cost=0.2, model=f"lab/{name}", show_progress=False)
     assert 0 < said.notna().sum() < 20
-    assert 0 < ran().cost <= 0.2
+    assert 0 < last().cost <= 0.2
 
 
 def test_a_budget_needs_a_price(lab: Loopback) -> None:
@@ -295,7 +291,7 @@ def test_json_in_the_place_of_a_recording_is_no_recording(lab: Loopback) -> None
 def test_characters_are_billed_by_the_million(lab: Loopback) -> None:
     priced("tts-1", million_characters=15.0)
     detail = frame("text", "hello", "hello", None).llm.speak("text", detail=True, **SAY)
-    assert ran().usage().characters == 5
+    assert last().usage().characters == 5
     assert detail["cost"][0] == pytest.approx(75e-6)
     assert detail["value"][0] == speech_of("hello", "x", "wav")
 
@@ -306,7 +302,7 @@ def test_a_budget_bounds_what_is_spoken(lab: Loopback) -> None:
     with pytest.warns(UserWarning, match="max_cost"):
         said = df.llm.speak("text", max_cost=0.105, **SAY)
     assert said.notna().sum() == 10
-    assert ran().cost == pytest.approx(0.1)
+    assert last().cost == pytest.approx(0.1)
 
 
 def test_a_budget_is_refused_where_what_is_spoken_is_billed_by_tokens_that_nobody_tells(lab: Loopback) -> None:
@@ -314,7 +310,7 @@ def test_a_budget_is_refused_where_what_is_spoken_is_billed_by_tokens_that_nobod
     with pytest.raises(ConfigError, match="million_characters"):
         frame("text", "hello").llm.speak("text", max_cost=1.0, **SAY)
     frame("text", "hello").llm.speak("text", **SAY)
-    assert ran().cost is None
+    assert last().cost is None
 
 
 def test_a_dry_run_sends_nothing_and_makes_no_folder(lab: Loopback, tmp_path: Path) -> None:

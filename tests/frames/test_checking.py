@@ -13,6 +13,8 @@ import llmkit
 from llmkit.errors import BadInput, BadOutput, UnknownModel
 from tests.loopback import Loopback, bad_key
 
+from .asked import last
+
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "check": "lab/judge", "show_progress": False}
 VERDICTS = pd.CategoricalDtype(["correct", "wrong", "not in the text"])
 
@@ -37,12 +39,6 @@ def judging(body: dict[str, Any]) -> str:
     return orjson.dumps(
         {"title": {"reason": "it says so", "verdict": "correct"}, "price": {"reason": f"judged {verdict}", "verdict": verdict}}
     ).decode()
-
-
-def last() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
 
 
 def test_each_field_has_a_verdict_as_a_category(lab: Loopback) -> None:

@@ -29,6 +29,8 @@ from llmkit.operations.windows import estimated_tokens, windows
 from tests.loopback import Loopback, refusal, server_error
 from tests.loopback.errors import openai as vendor
 
+from .asked import last
+
 EXTRACT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
 ECHO: dict[str, Any] = {"model": "echo/echo", "show_progress": False}
 FOREVER = float("inf")
@@ -73,12 +75,6 @@ def told_in(body: dict[str, Any]) -> str:
 def review(text: str) -> dict[str, Any]:
     """An answer that can be foretold: the row's own text is the title."""
     return {"title": " ".join(text.split("\n")[1:-1]), "stars": len(text), "tone": "good"}
-
-
-def ran() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
 
 
 # ------------------------------------------------------------------------------------------------------------- typed columns
@@ -381,7 +377,7 @@ def test_one_bad_row_is_missing_and_the_others_are_kept(lab: Loopback) -> None:
     extracted = frame("fine", "refused", "odd", None, "", "also fine").llm.extract(Review, on="text", **EXTRACT)
     assert extracted["title"].tolist()[0::5] == ["fine", "also fine"]
     assert extracted["title"].isna().tolist() == [False, True, True, True, True, False]
-    assert ran().errors()[["row", "kind"]].values.tolist() == [[1, "refusal"], [2, "invalid"]]
+    assert last().errors()[["row", "kind"]].values.tolist() == [[1, "refusal"], [2, "invalid"]]
     assert extracted.dtypes.map(str).tolist()[1:] == ["Int64", "category"]
 
 
@@ -390,7 +386,7 @@ def test_a_null_or_empty_cell_is_not_sent(lab: Loopback) -> None:
     extracted = frame(None, "", "  ", float("nan"), "a").llm.extract(Review, on="text", **EXTRACT)
     assert lab.requests == 1
     assert extracted["title"].isna().tolist() == [True, True, True, True, False]
-    assert ran().errors().empty
+    assert last().errors().empty
 
 
 def test_the_same_call_again_sends_nothing(lab: Loopback) -> None:
@@ -427,8 +423,8 @@ def test_max_cost_is_not_exceeded_and_a_later_call_sends_the_rest(lab: Loopback)
         extracted = asked.llm.extract(Review, on="text", max_tokens=20, max_cost=9, **EXTRACT)
     kept = int(extracted["title"].notna().sum())
     assert 0 < kept == lab.requests < 60
-    assert ran().cost <= 9
-    assert set(ran().errors()["kind"]) == {"budget"}
+    assert last().cost <= 9
+    assert set(last().errors()["kind"]) == {"budget"}
     assert asked.llm.extract(Review, on="text", max_tokens=20, **EXTRACT)["title"].notna().all()
     assert lab.requests == 60
     with pytest.raises(BudgetReached):
@@ -480,7 +476,7 @@ def test_an_order_in_a_cell_stays_data_and_the_answer_is_the_schema_or_an_error(
     extracted = frame("fine", order).llm.extract(Review, on="text", **EXTRACT)
     assert extracted["title"].tolist()[0] == "fine"
     assert extracted.iloc[1].isna().all()
-    assert ran().errors()[["row", "kind"]].values.tolist() == [[1, "invalid"]]
+    assert last().errors()[["row", "kind"]].values.tolist() == [[1, "invalid"]]
     sent = next(request.body for request in lab.seen if "Ignore" in request.texts[0])
     assert "tools" not in sent
     assert "delete_all" not in told_in(sent)
@@ -551,7 +547,7 @@ def test_a_validator_that_raises_is_that_rows_error_only(lab: Loopback) -> None:
     says(lab, by=lambda text: {"title": text.split()[1]})
     extracted = frame("fine", "bad", "exit", "also").llm.extract(Fragile, on="text", **EXTRACT)
     assert extracted["title"].isna().tolist() == [False, True, True, False]
-    errors = ran().errors()
+    errors = last().errors()
     assert errors[["row", "kind"]].values.tolist() == [[1, "validator"], [2, "unreadable"]]
     assert "RuntimeError" in errors["error"][0]
 
@@ -596,7 +592,7 @@ def test_a_window_that_fails_fails_its_row_for_that_windows_reason(lab: Loopback
     asked = frame(LONG, "Part 1 costs 1 dollars.").set_axis(["long", "short"])
     split = asked.llm.extract(Parts, on="text", long_text="split", window_tokens=120, **EXTRACT)
     assert split["parts"].isna().tolist() == [True, False]
-    assert ran().errors()[["row", "index", "kind"]].values.tolist() == [[0, "long", "refusal"]]
+    assert last().errors()[["row", "index", "kind"]].values.tolist() == [[0, "long", "refusal"]]
 
 
 def test_a_windows_size_is_what_the_models_context_leaves(lab: Loopback) -> None:
@@ -617,7 +613,7 @@ def test_left_as_it_is_a_text_that_is_too_long_is_its_rows_error(lab: Loopback) 
     lab.fault("Part 59", vendor.ERRORS["context_too_long"], times=FOREVER)
     left = frame(LONG, "Part 1 costs 1 dollars.").llm.extract(Parts, on="text", **EXTRACT)
     assert left["parts"].isna().tolist() == [True, False]
-    assert ran().errors()["kind"].tolist() == ["context_too_long"]
+    assert last().errors()["kind"].tolist() == ["context_too_long"]
 
 
 def test_windows_of_one_text_make_one_answer() -> None:

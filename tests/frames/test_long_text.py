@@ -15,6 +15,8 @@ from llmkit.operations.windows import windows
 from tests.loopback import Loopback, error_of, vector_of
 from tests.operations.test_files import png
 
+from .asked import last
+
 EMBED: dict[str, Any] = {"model": "lab/test-embed", "show_progress": False}
 WINDOW = 40
 LONG = " ".join(f"word{number}" for number in range(60))
@@ -34,13 +36,7 @@ def narrow(lab: Loopback) -> Loopback:
 
 
 def kinds() -> dict[int, str]:
-    return ran().errors().set_index("row")["kind"].to_dict()  # type: ignore[no-any-return]
-
-
-def ran() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
+    return last().errors().set_index("row")["kind"].to_dict()  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------------------------------------- long texts
@@ -88,7 +84,7 @@ def test_a_window_that_fails_fails_its_row_only(narrow: Loopback) -> None:
     narrow.fault(CUT[1], error_of("openai", "bad_request"), times=float("inf"))
     column = frame("a", LONG, "b").set_axis(list("xyz")).llm.embed("text", long_text="mean", **EMBED)
     assert column.isna().tolist() == [False, True, False]
-    errors = ran().errors()
+    errors = last().errors()
     assert errors[["row", "index", "kind"]].to_numpy().tolist() == [[1, "y", "invalid_request"]]
 
 
@@ -173,7 +169,7 @@ def test_a_budget_bounds_the_windows(narrow: Loopback) -> None:
     df = frame(*(" ".join(f"word{row}x{number}" for number in range(60)) for row in range(200)))
     with pytest.warns(UserWarning, match="max_cost"):
         column = df.llm.embed("text", long_text="mean", max_cost=0.03, **EMBED)
-    assert 0 < ran().cost <= 0.03
+    assert 0 < last().cost <= 0.03
     assert column.isna().any()
 
 

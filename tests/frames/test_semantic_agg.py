@@ -16,6 +16,8 @@ from tests.loopback import Loopback, bad_key, server_error
 from tests.loopback.errors.openai import invalid
 from tests.loopback.oracle import Oracle
 
+from .asked import errors
+
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
 QUESTION = "What do the amounts in {text} add up to?"
 
@@ -34,13 +36,6 @@ def frame(count: int, groups: int = 1) -> pd.DataFrame:
 
 def total(df: pd.DataFrame) -> str:
     return f"sum {df['text'].str.split().str[1].astype(int).sum()}"
-
-
-def errors() -> pd.DataFrame:
-    last = llmkit.last()
-    assert last is not None
-    found: pd.DataFrame = last.errors()
-    return found
 
 
 def test_what_fits_into_one_request_is_one_request(lab: Loopback) -> None:

@@ -14,6 +14,8 @@ from tests.loopback import Loopback, bad_key, server_error
 from tests.loopback.errors.openai import invalid
 from tests.loopback.oracle import Oracle
 
+from .asked import errors
+
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
 COMPLAINS = "{text} complains about delivery"
 LATE = Oracle(is_true=lambda data: "late" in data["text"])
@@ -21,13 +23,6 @@ LATE = Oracle(is_true=lambda data: "late" in data["text"])
 
 def frame(*cells: Any) -> pd.DataFrame:
     return pd.DataFrame({"text": pd.Series(list(cells), dtype=object), "n": range(len(cells))})
-
-
-def errors() -> pd.DataFrame:
-    last = llmkit.last()
-    assert last is not None
-    found: pd.DataFrame = last.errors()
-    return found
 
 
 def test_the_rows_for_which_it_is_true_are_kept_with_their_index_and_order(lab: Loopback) -> None:

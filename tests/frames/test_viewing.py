@@ -19,23 +19,10 @@ from llmkit.errors import BadInput, Unsupported
 from llmkit.frames import extraction
 from tests.loopback import Loopback
 
+from .asked import Offer, frame, last
+
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
 EVIL = "<img src=x onerror=alert(1)>\"'</div><script>alert(2)</script>&lt;"
-
-
-class Offer(BaseModel):
-    title: str
-    price: float | None = None
-
-
-def frame(*cells: Any) -> pd.DataFrame:
-    return pd.DataFrame({"text": pd.Series(list(cells), dtype=object)})
-
-
-def last() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
 
 
 class Page(HTMLParser):

@@ -7,18 +7,14 @@ from typing import Any
 import orjson
 import pandas as pd
 import pytest
-from pydantic import BaseModel
 
 import llmkit
 from llmkit.errors import BadInput, BadOutput
 from tests.loopback import Json, Loopback
 
+from .asked import Offer, frame, last
+
 CHAT: dict[str, Any] = {"model": "lab/test-chat", "show_progress": False}
-
-
-class Offer(BaseModel):
-    title: str
-    price: float | None = None
 
 
 def said(**fields: Any) -> str:
@@ -28,16 +24,6 @@ def said(**fields: Any) -> str:
 def answer(**fields: Any) -> Json:  # type: ignore[valid-type]
     usage = {"prompt_tokens": 10, "completion_tokens": 2}
     return Json({"choices": [{"message": {"content": said(**fields)}, "finish_reason": "stop"}], "usage": usage})
-
-
-def frame(*cells: Any) -> pd.DataFrame:
-    return pd.DataFrame({"text": pd.Series(list(cells), dtype=object)})
-
-
-def last() -> Any:
-    run = llmkit.last()
-    assert run is not None
-    return run
 
 
 def test_each_field_is_what_most_samples_say_and_how_many_do(lab: Loopback) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.loopback import Loopback
 from tests.process.child import settled
-from tests.process.test_ctrl_c import SETUP, Notebook
+from tests.process.kernel import SETUP, Notebook
 
 
 def test_stop_ends_a_cell_that_waits_for_an_answer_and_its_request(tmp_path: Path) -> None:

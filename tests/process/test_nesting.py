@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import llmkit
 from tests.loopback import Loopback
 from tests.process.child import settled
-from tests.process.test_ctrl_c import SETUP, Notebook
+from tests.process.kernel import Notebook
 
 pytest.importorskip("nest_asyncio2")
-
-
-@pytest.fixture
-def busy() -> Iterator[Loopback]:
-    with Loopback(keep_seen=False) as server:
-        server.latency = 0.005
-        yield server
-
-
-@pytest.fixture
-def notebook(busy: Loopback, tmp_path: Path) -> Iterator[Notebook]:
-    notebook = Notebook(busy, tmp_path)
-    try:
-        notebook.run(SETUP % 10_000)
-        yield notebook
-    finally:
-        notebook.close()
 
 
 OWN = """

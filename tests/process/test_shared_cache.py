@@ -13,7 +13,7 @@ import llmkit
 from llmkit.engine.writer import Writer
 from tests.loopback import Json, Loopback, unknown_model
 from tests.process.child import Child, settled
-from tests.process.test_ctrl_c import SETUP, Notebook
+from tests.process.kernel import SETUP, Notebook
 from tests.process.test_threads import answers, at_once, frame, start
 
 #: Asks for the rows it is told, in their order, until its input ends.

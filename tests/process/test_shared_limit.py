@@ -11,6 +11,7 @@ import pytest
 
 from tests.loopback import Loopback
 from tests.process.child import Child
+from tests.process.kernel import SETUP, Notebook
 
 PER_SECOND = 100
 
@@ -68,3 +69,31 @@ def test_two_processes_keep_to_one_limit_together_and_use_it(lab: Loopback, aske
     assert busiest(lab, 5.0) <= (5 * PER_SECOND + PER_SECOND) * 1.05
     assert seconds >= steady / PER_SECOND / 1.05
     assert seconds <= 3 * steady / PER_SECOND, "and it is used: two processes of half the limit each could be no slower"
+
+
+def test_two_kernels_with_one_cache_ask_each_prompt_once_and_keep_to_one_limit(lab: Loopback, cache_dir: Path, tmp_path: Path) -> None:
+    cache_dir.mkdir(mode=0o700)
+    rate, rows = 20, 60
+    with ExitStack() as stack:
+        notebooks = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            notebook = Notebook(lab, tmp_path / name)
+            stack.callback(notebook.close)
+            notebook.run(f"import os; os.environ['LLMKIT_CACHE_DIR'] = {str(cache_dir)!r}")
+            notebook.run(SETUP % rows)
+            notebook.run(f"llmkit.limit('lab', rpm={60 * rate})")
+            notebooks.append(notebook)
+        # The second goes through the same rows and more, from the other end.
+        notebooks[1].run(f"df = pd.DataFrame({{'text': [f'row {{i}}' for i in reversed(range({rows // 2}, {rows * 3 // 2}))]}})")
+        began = time.monotonic()
+        cells = [notebook.start('values = df.llm.chat("Say {text}", model="lab/m", show_progress=False)') for notebook in notebooks]
+        for notebook, cell in zip(notebooks, cells, strict=True):
+            assert notebook.end(cell)["status"] == "ok"
+        seconds = time.monotonic() - began
+        for notebook in notebooks:
+            notebook.run("assert values.tolist() == [f'answer to: Say {text}' for text in df['text']]")
+    distinct = rows * 3 // 2
+    assert lab.texts == {f"Say row {number}": 1 for number in range(distinct)}
+    assert busiest(lab, 2.0) <= (2 * rate + rate) * 1.05
+    assert seconds >= (distinct - rate) / rate / 1.05

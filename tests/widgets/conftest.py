@@ -10,7 +10,9 @@ import comm
 import pytest
 from comm.base_comm import BaseComm
 from ipywidgets import Widget
-from llmkit_widgets import CostPanel, Panel, RunMonitor
+from llmkit_widgets import CostPanel, ExtractExplorer, Panel, RunMonitor
+
+from llmkit import event_loop
 
 #: Would run if it became markup anywhere.
 CANARY = "<img src=x onerror=alert(1)>"
@@ -32,14 +34,15 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     RecordingComm.log = []
     monkeypatch.setattr(comm, "create_comm", RecordingComm)
     # Most tests wait for what is shown, not for how seldom: those that count messages set it back.
-    for kind in (Panel, CostPanel, RunMonitor):
-        monkeypatch.setattr(kind, "_between", 0.005)
+    for kind in (Panel, CostPanel, ExtractExplorer, RunMonitor):
+        monkeypatch.setattr(kind, "_between", 0.02)
+    monkeypatch.setattr(event_loop, "SLICE", 0.02)
     made: list[Widget] = []
     Widget.on_widget_constructed(made.append)
     yield RecordingComm.log
     Widget.on_widget_constructed(None)
     for panel in [widget for widget in made if isinstance(widget, Panel)]:
-        assert panel.wait(5)
+        assert panel.wait(20)
         panel.close()
 
 
@@ -57,7 +60,7 @@ def until(panel: Panel, true: Callable[[dict[str, Any]], Any]) -> None:
         changed.clear()
         if true(panel.state):
             return
-        assert changed.wait(5), panel.state
+        assert changed.wait(20), panel.state
 
 
 def states(log: Log) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def frame(count: int = 3) -> pd.DataFrame:
 def ran(*args: Any, **options: Any) -> CompareModels:
     panel = CompareModels(*args, **options)
     panel.run()
-    assert panel.wait(5)
+    assert panel.wait(20)
     return panel
 
 
@@ -248,10 +248,10 @@ def test_an_answer_is_shown_as_it_is_written_and_only_what_is_new_is_sent(lab: L
     came = threading.Event()
     panel.observe(lambda change: came.set() if "row 0" in str(change["new"]["cells"]) else None, "news")
     panel.run()
-    assert came.wait(5)
+    assert came.wait(20)
     assert page(wire)["0:0"] == {"state": "writing", "text": "answer to: row 0"}  # two pieces; the first event holds no text
     panel.stop()
-    assert panel.wait(5)
+    assert panel.wait(20)
     assert page(wire)["0:0"] == {"state": "stopped", "text": "answer to: row 0"}  # what came is kept
     assert panel.result[("lab/test-chat", "answer")].tolist() == ["answer to: row 0"]
 
@@ -261,7 +261,7 @@ def test_news_and_states_together_make_the_page(lab: Loopback, wire: Log) -> Non
     panel = CompareModels(frame(12), "{text} " + 10 * "word ", models=["lab/one", "lab/two", ECHO])
     panel._between = 0.0
     panel.run()
-    assert panel.wait(5)
+    assert panel.wait(20)
     assert heard(wire)
     assert {key: cell["text"] for key, cell in page(wire).items()} == {
         f"{row}:{place}": panel.result.iloc[row][(label, "answer")]
@@ -298,11 +298,27 @@ def test_one_column_is_stopped_and_the_others_go_on(lab: Loopback) -> None:
     panel.run()
     until(panel, lambda state: state["columns"][1]["facts"]["status"] == "done" and state["columns"][0]["facts"]["status"] == "running")
     panel.stop("slow")
-    assert panel.wait(5)
+    assert panel.wait(20)
     assert [column(panel, name)["facts"]["status"] for name in ("slow", "quick")] == ["stopped", "done"]
     assert states_of(panel, 0) == ["stopped"] * 3 and states_of(panel, 1) == ["done"] * 3
     sent = lab.requests
     assert not llmkit.running() and lab.requests == sent
+
+
+def test_columns_that_end_together_are_counted_once_and_not_once_each(lab: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[CompareModels] = []
+    look = CompareModels.comparison.fget
+    monkeypatch.setattr(CompareModels, "comparison", property(lambda panel: counted.append(panel) or look(panel)))
+    panel = CompareModels(frame(), "{text}", models=[f"lab/{number}" for number in range(5)])
+    lab.hold()
+    panel.run()
+    lab.wait_for(15, 20)
+    counted.clear()
+    panel.stop()
+    assert panel.wait(20)
+    assert 1 <= len(counted) <= 2
+    assert [column(panel, f"lab/{number}")["facts"]["status"] for number in range(5)] == ["stopped"] * 5
+    lab.release()
 
 
 def test_what_is_stopped_before_it_began_sends_nothing(lab: Loopback) -> None:
@@ -310,7 +326,7 @@ def test_what_is_stopped_before_it_began_sends_nothing(lab: Loopback) -> None:
     lab.hold()
     panel.run()
     panel.stop()
-    assert panel.wait(5)
+    assert panel.wait(20)
     lab.release()
     assert column(panel, "lab/test-chat")["facts"]["status"] in ("new", "stopped")
     assert panel.result[("lab/test-chat", "answer")].isna().all()
@@ -421,7 +437,7 @@ def test_rows_that_are_still_written_cannot_be_voted_on(lab: Loopback) -> None:
     with pytest.raises(llmkit.BadInput, match="still being written"):
         panel.vote(1, "A")
     panel.stop()
-    assert panel.wait(5)
+    assert panel.wait(20)
 
 
 # -------------------------------------------------------------------------------------------------------------------- keeping

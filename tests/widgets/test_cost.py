@@ -61,6 +61,17 @@ def test_what_has_no_price_is_not_counted_as_nothing(lab: Loopback) -> None:
     assert (state["total"]["cost_at_least"], state["total"]["unknown"], state["spent_unknown"]) == (0.0, True, True)
 
 
+def test_a_model_that_answered_nothing_is_no_news(lab: Loopback) -> None:
+    spend()
+    lab.hold()
+    run = pd.DataFrame({"text": ["row"]}).llm.chat("Say {text}", model="lab/b", wait=False, show_progress=False)
+    lab.wait_for(6)
+    run.cancel()
+    assert run.wait(20)
+    lab.release()
+    assert [line["model"] for line in shown(CostPanel())["by_model"]] == ["lab/a"]
+
+
 def test_an_empty_journal_is_no_error() -> None:
     state = shown(CostPanel())
     assert (state["total"]["cost_at_least"], state["by_model"], state["by_run"], state["over"]) == (0.0, [], [], False)

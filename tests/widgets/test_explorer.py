@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 
 import llmkit
 from llmkit.errors import BadInput, UnknownModel
-from tests.loopback import Hang, Loopback, refusal
+from tests.loopback import Hang, Loopback, bad_key, refusal
 
 from .conftest import CANARY, Log, ask, states, until
 
@@ -70,7 +70,7 @@ def panel(schema: Any = Review, frame: Any = None, **more: Any) -> ExtractExplor
 
 def done(explorer: ExtractExplorer) -> dict[str, Any]:
     """What is shown when nothing goes on any more."""
-    assert explorer.wait(5)
+    assert explorer.wait(20)
     explorer.draw(now=True)
     return dict(explorer.state)
 
@@ -121,6 +121,16 @@ def test_one_sentence_becomes_fields_that_a_model_proposes(lab: Loopback) -> Non
     assert done(explorer)["error"] == ""
     assert explorer.fields.values.tolist() == [["part", "choice", "what broke", True, ("lid", "other")]]
     assert "which part breaks" in json.dumps(lab.seen[0].body)
+
+
+def test_a_proposal_that_is_refused_says_why_and_changes_nothing(lab: Loopback) -> None:
+    lab.fault(None, bad_key(), times=9)
+    explorer = panel()
+    before = explorer.fields
+    explorer.propose("which part breaks")
+    assert "key was refused" in done(explorer)["error"]
+    assert "as they were" in explorer.state["note"]
+    pd.testing.assert_frame_equal(explorer.fields, before)
 
 
 def test_what_is_typed_as_json_is_read(lab: Loopback) -> None:
@@ -226,7 +236,7 @@ def test_only_a_page_of_the_sample_is_sent_and_of_long_texts_the_beginning(wire:
 
 def test_the_table_fills_while_rows_finish(reviews: Loopback) -> None:
     gate = threading.Event()
-    reviews.answer = lambda body: answer(body) if "kettle" in row_of(body) or gate.wait(5) else ""
+    reviews.answer = lambda body: answer(body) if "kettle" in row_of(body) or gate.wait(20) else ""
     explorer = panel(frame=df(["The kettle leaks.", "A great lamp."]))
     explorer.run()
     until(explorer, lambda state: [row["status"] for row in state["rows"]] == ["done", "running"])
@@ -313,6 +323,7 @@ def test_a_run_that_cannot_be_looked_at_is_stopped_and_the_next_one_can_begin(re
     explorer = panel(n=1)
 
     def broken(run: Any) -> None:
+        reviews.wait_for(1)
         raise IndexError
 
     with monkeypatch.context() as patch:

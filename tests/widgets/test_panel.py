@@ -103,7 +103,7 @@ def test_what_goes_wrong_without_a_word_for_it_is_named_and_not_repeated(wire: L
 def test_what_goes_wrong_in_the_background_is_said_too() -> None:
     panel = Counter()
     panel.apart(lambda: panel.add(by=0))
-    assert panel.wait(5)
+    assert panel.wait(20)
     until(panel, lambda state: state["error"] == "nothing is added by 0")
 
 
@@ -112,7 +112,7 @@ def test_waiting_ends_when_its_time_is_over() -> None:
     panel.apart(gate.wait)
     assert not panel.wait(0.01)
     gate.set()
-    assert panel.wait(5)
+    assert panel.wait(20)
 
 
 def test_a_thousand_changes_are_some_messages_and_the_last_one_arrives(wire: Log) -> None:

@@ -33,6 +33,12 @@ def test_models_whose_key_is_there_come_first_and_the_others_say_what_they_wait_
     assert set(waiting.loc[waiting["provider"] == "ollama", "needs"]) <= {"start ollama"}
 
 
+def test_whoever_has_no_key_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ModelPicker().state["no_key"] is True
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    assert ModelPicker().state["no_key"] is False
+
+
 def test_the_page_holds_some_of_the_models_and_the_state_stays_small() -> None:
     panel = ModelPicker()
     assert len(panel.result) > 500
@@ -249,7 +255,7 @@ def test_servers_on_this_computer_are_looked_for_once_when_a_view_opens(server: 
     ask(panel, "shown")
     until(panel, lambda state: f"port{server.port}/test-chat" in names(panel))
     ask(panel, "shown")
-    assert panel.wait(5)
+    assert panel.wait(20)
     assert server.requests == 1
 
 

@@ -65,6 +65,8 @@ class _Column:
     #: What ``runs`` asked; the later ones ask for what the earlier ones lack.
     asked: _Question | None = None
     runs: list[Any] = field(default_factory=list)
+    #: The run whose end was told.
+    told: Any = None
     starting: bool = False
     stopping: bool = False
     #: Why it could not be asked at all.
@@ -447,7 +449,7 @@ class CompareModels(Panel):
     def comparison(self) -> llmkit.Comparison | None:
         """What ``llmkit.compare`` makes of the answers so far: agreement, accuracy, times, cost."""
         parts = [part for column in self._columns for run in column.runs if (part := run.partial()) is not None]
-        return parts[0].beside(*parts[1:]) if parts else None
+        return parts[0].beside(*parts[1:]) if len(parts) > 1 else parts[0] if parts else None
 
     @property
     def result(self) -> pd.DataFrame:
@@ -780,24 +782,26 @@ class CompareModels(Panel):
     def _moved(self, run: Any) -> None:
         """A column's run moved on: tell what is new of the page that is shown."""
         with self._lock:
-            if run.done:
-                if not any(run in column.runs for column in self._columns):
-                    return
-                self._counted_at = float("-inf")
-                if self._only_different:
-                    self._find_differing()
-            elif time.monotonic() - self._told_at < self._between:
+            if not run.done:
+                if time.monotonic() - self._told_at >= self._between:
+                    self._tell()
                 return
-            else:
-                self._tell()
+            # Its end is told once, by its watch or by who waits for it; the other of the two finds it told.
+            column = next((one for one in self._columns if run in one.runs), None)
+            if column is None or column.told is run:
                 return
-        self.draw(now=True)
-        if any(column.running for column in self._columns):
-            return
-        if not self._hidden:
-            self.keep_record()
-        if self._views and any(self._lacks(column) for column in self._columns):
-            self.estimate()
+            column.told = run
+            if self._only_different:
+                self._find_differing()
+            if any(one.starting or (one.runs and one.runs[-1] is not one.told) for one in self._columns):
+                self.draw()  # over all rows it is counted again with the last: with many models that takes a while
+                return
+            self._counted_at = float("-inf")
+            self.draw(now=True)
+            if not self._hidden:
+                self.keep_record()
+            if self._views and any(self._lacks(one) for one in self._columns):
+                self.estimate()
 
     def _tell(self) -> None:
         before = self._counted_at

@@ -133,6 +133,8 @@ def _dearest(table: pd.DataFrame, by: list[str]) -> list[dict[str, Any]]:
         return []
     groups = table.groupby(by, sort=False)
     sums = groups[_SUMS].sum().assign(began=groups["day"].min())
+    # A model that was only reached for, and answered nothing, is no news.
+    sums = sums[(sums[["cost_at_least", "answers", "stored", "errors"]] > 0).any(axis=1)]
     most = sums.sort_values(["cost_at_least", "answers"], ascending=False).head(_MOST).reset_index()
     lines = most.to_dict("records")
     return [{**{name: line[name] for name in by}, "day": f"{line['began']:%Y-%m-%d}", **_counts(line)} for line in lines]

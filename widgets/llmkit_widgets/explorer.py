@@ -412,7 +412,7 @@ class ExtractExplorer(Panel):
     def _proposed(self, run: llmkit.Run[Any]) -> None:
         self._count(run)
         if run.stopped is not None or self._stopping:
-            self.say("Stopped; the fields are as they were.")
+            self._tell(run, "Stopped; the fields are as they were.")
             return
         schema = run.result()
         self.begin(schema)
@@ -627,7 +627,7 @@ class ExtractExplorer(Panel):
 
     def _see_through(self, run: llmkit.Run[Any], then: Any) -> None:
         try:
-            while not run.wait(0.1):
+            while not run.wait(self._between):
                 with self._lock:
                     if self._what == "sample":
                         self._take(run)

@@ -75,7 +75,7 @@ const said = (cell, base) => {
 const option = (one, name, label, send, id, attributes) => h("td", { key: name, class: "option" },
   one.offered.includes(name)
     ? h("input", {
-      id: `${id}-${one.id}-${name}`, type: "text", "aria-label": `${label} of ${one.label}`, spellcheck: "false", placeholder: "its own", ...attributes,
+      id: `${id}-${one.id}-${name}`, type: "text", "aria-label": `${label} of ${one.label}`, spellcheck: "false", placeholder: "default", ...attributes,
       value: one.options[name] === undefined ? "" : String(one.options[name]),
       onchange: (event) => send("set_option", { column: one.id, name, value: event.target.value }),
     }) : h("span", { class: "faint" }, "–"));
@@ -92,7 +92,7 @@ const standing = (one, facts) => {
   if (facts.status === "stopped") return [h("span", { key: "how", class: "bad" }, `stopped at ${count(done)} of ${count(facts.rows)}`), failed];
   if (facts.status === "done") return [h("span", { key: "how", class: facts.failed ? "faint" : "good" }, facts.failed ? `${count(facts.done)} answered` : `✓ ${count(facts.done)} answered`), failed];
   const will = one.estimate;
-  return h("span", { key: "how", class: "faint" }, will ? `${count(will.requests)} requests · ${will.cost === null ? "cost unknown" : `≤ ${money(will.cost)}`}` : "not run yet");
+  return h("span", { key: "how", class: "faint" }, will ? `${many(will.requests, "request")} · ${will.cost === null ? "cost unknown" : `≤ ${money(will.cost)}`}` : "not run yet");
 };
 
 const models = (state, local, send, id) => {
@@ -120,7 +120,8 @@ const models = (state, local, send, id) => {
             h("button", { key: "go", disabled: !runs && !one.stale && facts.status === "done" && !facts.failed, "aria-label": `${runs ? "Stop" : "Run"} ${one.label}`,
               onclick: () => send(runs ? "stop" : "run", { column: one.id }) }, runs ? "Stop" : "Run"),
             h("button", { key: "remove", "aria-label": `Remove ${one.label}`, title: "Remove", onclick: () => send("remove", { column: one.id }) }, "✕"))));
-      })))) : h("p", { key: "none", class: "faint" }, "Add the models to compare."),
+      })))) : h("p", { key: "none", class: "faint" },
+      `${state.prompt.trim() ? "Add" : "Write a prompt, add"} two models or more by name, and press Run. With no key at hand, echo/echo answers without one.`),
     h("div", { class: "llmkit-row", key: "add" },
       h("form", { class: "adding", key: "form", onsubmit: add, autocomplete: "off" },
         h("input", { type: "text", list: `${id}-models`, "aria-label": "Model to add, any name", placeholder: "provider/model", size: "34", spellcheck: "false" }),
@@ -129,7 +130,7 @@ const models = (state, local, send, id) => {
       h("label", { class: "check", key: "sync" }, h("input", { type: "checkbox", checked: state.synced, onchange: (event) => send("sync", { on: event.target.checked }) }), " same parameters for all"),
       h("span", { class: "grow", key: "grow" }),
       state.estimate && !state.running ? h("span", { key: "estimate", class: "faint estimate" },
-        state.estimate.requests ? `${count(state.estimate.requests)} requests, ${state.estimate.cost === null ? "cost unknown" : `at most about ${money(state.estimate.cost)}`}` : "all of it is stored: nothing to pay") : null,
+        state.estimate.requests ? `${many(state.estimate.requests, "request")}, ${state.estimate.cost === null ? "cost unknown" : `at most about ${money(state.estimate.cost)}`}` : "all of it is answered and stored: nothing to pay") : null,
       h("button", { key: "run", class: "main", disabled: !state.columns.length, onclick: () => send(state.running ? "stop" : "run") }, state.running ? "Stop all" : "Run")));
 };
 
@@ -155,9 +156,13 @@ const plot = (state, facts) => {
       h("text", { class: "tick", key: "zero", x: left, y: height - bottom + 14, "text-anchor": "middle" }, "$0"),
       h("text", { class: "tick", key: "most", x: x(most), y: height - bottom + 14, "text-anchor": "middle" }, money(most)),
       h("text", { class: "tick", key: "axis", x: (left + width - right) / 2, y: height - 3, "text-anchor": "middle" }, "per 1,000 rows"),
-      points.map((one) => h("g", { key: `p${one.place}` },
-        h("circle", { class: `point hue${one.place % 6}`, cx: x(one.x), cy: y(one.y), r: 5 }),
-        h("text", { class: "mark", x: x(one.x) + (x(one.x) > width - 40 ? -9 : 9), y: y(one.y) + 4, "text-anchor": x(one.x) > width - 40 ? "end" : "start" }, String(one.place + 1))))),
+      points.map((one) => {
+        // Those that lie on one another share a label.
+        const near = points.filter((other) => Math.hypot(x(one.x) - x(other.x), y(one.y) - y(other.y)) < 9);
+        return h("g", { key: `p${one.place}` },
+          h("circle", { class: `point hue${one.place % 6}`, cx: x(one.x), cy: y(one.y), r: 5 }),
+          near[0] === one ? h("text", { class: "mark", x: x(one.x) + (x(one.x) > width - 40 ? -9 : 9), y: y(one.y) + 4, "text-anchor": x(one.x) > width - 40 ? "end" : "start" }, near.map((each) => each.place + 1).join(", ")) : null);
+      })),
     h("figcaption", {}, `${QUALITY[state.quality]} against cost`));
 };
 
@@ -212,19 +217,32 @@ const ballot = (state, row, send) => {
     state.letters.map((one) => button(one, one)), button("tie", "Tie"), button("both bad", state.letters.length > 2 ? "All bad" : "Both bad"));
 };
 
-const answers = (state, local, send) => {
+//: Characters from which on a row is folded until it is opened.
+const LONG_ASKED = 180, LONG_ANSWER = 700;
+
+const answers = (state, local, send, redraw) => {
+  const opened = local.opened || (local.opened = new Set());
+  const toggle = (row) => { if (!opened.delete(row)) opened.add(row); redraw(); };
   const names = state.blind ? state.letters.map((one) => `Answer ${one}`) : state.columns.map((one) => one.label);
   const baseline = state.blind ? -1 : state.columns.findIndex((one) => one.id === state.baseline);
   return h("div", { class: "llmkit-scroll answers", key: "answers", tabindex: "0", role: "region", "aria-label": "Answers" },
     h("table", { "aria-label": "Answers side by side" },
+      // A column is never narrower than can be read: with many models the table scrolls, and the rows' names stay.
+      h("colgroup", { key: "widths" }, h("col", { width: "200", key: "asked" }), names.map((_, place) => h("col", { width: "185", key: place }))),
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "asked", key: "asked" }, state.single ? "Prompt" : "Row"),
         names.map((name, place) => h("th", { scope: "col", key: place, class: place === baseline ? "base" : "" },
           state.blind ? null : h("span", { class: `dot hue${place % 6}`, "aria-hidden": "true" }, String(place + 1)), ` ${name}`)))),
       h("tbody", {}, state.shown.map((row) => {
         const cells = names.map((_, place) => local.cells[`${row.row}:${place}`] || { state: "none", text: "" });
         const order = state.order[row.row];
-        return h("tr", { key: row.row },
-          h("th", { scope: "row", class: "asked", key: "asked" }, state.single ? null : h("div", { class: "facts", key: "name" }, row.name), h("div", { class: "text asked-text", key: "text" }, row.asked),
+        const long = row.asked.length > LONG_ASKED || (!state.single && cells.some((cell) => cell.text.length > LONG_ANSWER));
+        const open = opened.has(row.row);
+        return h("tr", { key: row.row, class: long && !open ? "folded" : "" },
+          h("th", { scope: "row", class: "asked", key: "asked" },
+            state.single && !long ? null : h("div", { class: "facts", key: "name" }, long
+              ? h("button", { class: "quiet", key: "fold", "aria-expanded": String(open), "aria-label": `Row ${row.name}: show all of it`, onclick: () => toggle(row.row) }, `${open ? "▾" : "▸"} ${state.single ? "all of it" : row.name}`)
+              : row.name),
+            h("div", { class: "text asked-text", key: "text" }, row.asked),
             state.blind || state.votes[row.row] ? ballot(state, row, send) : null),
           cells.map((cell, place) => {
             const who = state.blind && order ? state.columns[order[place]].label : "";
@@ -233,14 +251,14 @@ const answers = (state, local, send) => {
             return made;
           }));
       }),
-      state.shown.length ? null : h("tr", { key: "none" }, h("td", { colspan: String(names.length + 1), class: "faint" }, state.only_different ? "Nowhere do the answers differ." : "There are no rows.")))));
+      state.shown.length ? null : h("tr", { key: "none" }, h("td", { colspan: String(names.length + 1), class: "faint" }, state.only_different ? "Nowhere do the answers differ." : "The frame has no rows to ask about.")))));
 };
 
 const looking = (state, send, id) => h("div", { class: "llmkit-row looking", key: "looking" },
   h("label", { class: "check", key: "different" }, h("input", { type: "checkbox", checked: state.only_different, onchange: (event) => send("look", { only_different: event.target.checked }) }), " only different"),
   h("label", { class: "check", key: "diff", for: `${id}-diff` }, "mark what differs from"),
   h("select", { id: `${id}-diff`, key: "diff-of", value: state.baseline, disabled: state.blind, onchange: (event) => send("look", { baseline: event.target.value }) },
-    h("option", { value: "", key: "none" }, "no one"), state.columns.map((one) => h("option", { value: one.id, key: one.id }, one.label))),
+    h("option", { value: "", key: "none" }, "none"), state.columns.map((one) => h("option", { value: one.id, key: one.id }, one.label))),
   state.repeats > 1 ? [h("label", { class: "check", key: "sample", for: `${id}-sample` }, "answer"),
     h("select", { id: `${id}-sample`, key: "sample-of", value: String(state.sample), onchange: (event) => send("look", { sample: Number(event.target.value) }) },
       Array.from({ length: state.repeats }, (_, place) => h("option", { value: String(place), key: place }, `${place + 1} of ${state.repeats}`)))] : null,
@@ -266,13 +284,13 @@ const question = (state, send, id) => h("div", { key: "question" },
       field(`${id}-seed`, "Random, by seed", h("input", { type: "text", inputmode: "numeric", size: "8", placeholder: "the first", value: state.seed === null ? "" : String(state.seed), onchange: (event) => send("take", { rows: state.rows, seed: event.target.value }) }))],
     field(`${id}-repeats`, "Answers each", h("input", { type: "text", inputmode: "numeric", size: "4", value: String(state.repeats), onchange: (event) => send("repeat", { answers: event.target.value }) }))));
 
-const view = ({ state, local, send, id }) => {
+const view = ({ state, local, send, redraw, id }) => {
   if (!state.columns) return h("div", { class: "llmkit-compare" });
   fresh(state, local);
   return h("div", { class: "llmkit-compare" },
     h("h3", { key: "title" }, "Compare models"),
     question(state, send, id), models(state, local, send, id), results(state, local),
-    state.columns.length ? [looking(state, send, id), answers(state, local, send)] : null,
+    state.columns.length ? [looking(state, send, id), answers(state, local, send, redraw)] : null,
     state.snapshots.length ? h("p", { key: "kept", class: "faint" }, `Kept: ${state.snapshots.map((one) => `${one.name} (${one.taken.slice(0, 16).replace("T", " ")})`).join(", ")}`) : null,
     h("details", { key: "code" }, h("summary", {}, "As code"), h("pre", { class: "llmkit-code", "aria-label": "The same as code" }, state.code)));
 };

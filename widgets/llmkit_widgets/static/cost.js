@@ -1,6 +1,6 @@
 // CostPanel: what was spent, by day, model and run; what was saved; a budget.
 /** An amount, and that it is at least so much where a price is unknown. */
-const amount = (dollar, unknown) => `${unknown ? "at least " : ""}${dollars(dollar)}`;
+const amount = (dollar, unknown) => (unknown && !dollar ? "unknown" : `${unknown ? "at least " : ""}${dollars(dollar)}`);
 
 const tile = (key, label, value, more, bad) => h("div", { class: "tile", key },
   h("div", { class: "faint" }, label), h("div", { class: bad ? "big bad" : "big" }, value), h("div", { class: "faint" }, more));
@@ -61,10 +61,11 @@ const view = ({ state, local, send, redraw, id }) => {
     total ? h("div", { class: "tiles", key: "tiles" },
       tile("spent", `Spent in ${state.days} days`, amount(total.cost_at_least, total.unknown), `${count(total.answers)} answers paid`),
       tile("now", `Spent ${each}`, amount(state.spent, state.spent_unknown),
-        state.budget ? `${Math.round((100 * state.spent) / state.budget)} % of ${dollars(state.budget)}` : "no budget", state.over),
+        state.budget ? `${count(Math.round((100 * state.spent) / state.budget))} % of ${dollars(state.budget)}` : "no budget", state.over),
       tile("stored", "Stored answers used again", count(total.stored), total.worth ? `about ${dollars(total.worth)} not paid twice` : ""),
       tile("prompt", "Saved by prompt caches", dollars(total.saved), "the vendors' own")) : null,
-    total ? by_day(state.by_day) : h("p", { class: "faint", key: "reading" }, "Reading the journal…"),
+    total && !state.by_model.length ? h("p", { class: "faint", key: "nothing" }, `Nothing was asked in these ${state.days} days. What calls cost is shown here when they end.`)
+      : total ? by_day(state.by_day) : h("p", { class: "faint", key: "reading" }, "Reading the journal…"),
     total && state.by_model.length ? [h("h4", { key: "models-title" }, "By model"), table("Cost by model", "Model", state.by_model, (one) => one.model)] : null,
     total && state.by_run.length ? [h("h4", { key: "runs-title" }, "Dearest runs"), table("Cost by run", "Run", state.by_run, (one) => `${one.operation} ${one.run}`)] : null);
 };

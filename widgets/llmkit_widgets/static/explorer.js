@@ -6,8 +6,7 @@ const BEGINNINGS = {
 };
 const SIGNS = { done: ["✓", "good", "answered"], stored: ["✓", "faint", "known already"], failed: ["✗", "bad", "failed"], running: ["…", "faint", "waiting"], nothing: ["–", "faint", "no answer"] };
 const COLOURS = 7;
-const worth = (cost) => (cost === null ? "and no price is known" : `about ${dollars(cost)}`);
-const many = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+const worth = (cost) => (cost === null ? "at a price that is not known" : `about ${dollars(cost)}`);
 
 /** A cell's text, each piece that something was read from marked with its fields' names. */
 const marked = (pieces, fields) => pieces.map(([text, over]) => (over.length
@@ -115,7 +114,7 @@ const standing = ({ state }) => {
   return h("div", { class: "standing", key: "standing" },
     work ? h("progress", { key: "bar", max: Math.max(1, work.rows), value: work.done + work.errors, "aria-label": DOING[work.what] }) : null,
     // The panel's own place for words is at its end, and far from here: this is for the eye alone.
-    !work && (state.error || state.note) ? h("p", { class: state.error ? "bad" : "", key: "said", "aria-hidden": "true" }, state.error || state.note) : null,
+    state.error || (!work && state.note) ? h("p", { class: state.error ? "bad" : "", key: "said", "aria-hidden": "true" }, state.error || state.note) : null,
     h("p", { class: "faint", key: "words" }, work
       ? `${DOING[work.what]}: ${count(work.done)} of ${many(work.rows, "row")}${work.errors ? `, ${count(work.errors)} failed` : ""}${work.stored ? `, ${count(work.stored)} known already` : ""}, ${work.cost === null ? "cost unknown" : dollars(work.cost)}`
       : ahead));
@@ -145,7 +144,7 @@ const record = (row, { state, send }) => {
           h("span", { "aria-hidden": "true" }, open ? "▾ " : "▸ "), row.label, sign ? h("span", { class: tone, title: word }, ` ${sign}`) : null)),
       h("td", { class: "source" }, texts(row, fields, state.columns)),
       row.error
-        ? h("td", { class: "bad text", key: "error", colspan: Math.max(1, fields.length) }, h("strong", {}, row.error.kind), ` ${row.error.message}`)
+        ? h("td", { class: "bad text", key: "error", colspan: Math.max(1, fields.length) }, h("strong", {}, row.error.kind), `: ${row.error.message}`)
         : fields.map((one) => h("td", { class: "text value", dir: "auto", key: one.number }, row.values[one.column] || (row.values[one.column] === "" ? h("span", { class: "faint" }, "missing") : "")))),
     open ? whole(row, fields, state.columns, fields.length + 2) : null,
   ];
@@ -160,7 +159,7 @@ const table = (all) => {
       h("table", { "aria-label": "Sample rows", "aria-busy": String(state.work?.what === "sample") },
         h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "row" }, "Row"), h("th", { scope: "col", class: "source" }, (state.columns || []).join(", ")), fields.map(column))),
         h("tbody", {}, (state.rows || []).map((row) => record(row, all)),
-          (state.rows || []).length ? null : h("tr", { key: "none" }, h("td", { colspan: fields.length + 2, class: "faint" }, state.failed_only ? "No row failed." : "No rows."))))),
+          (state.rows || []).length ? null : h("tr", { key: "none" }, h("td", { colspan: fields.length + 2, class: "faint" }, state.failed_only ? "No row failed." : "The frame has no rows to try on."))))),
     h("div", { class: "llmkit-row pager", key: "pager" },
       state.pages > 1 ? [
         h("button", { key: "back", onclick: () => send("turn_to", { page: state.page - 1 }), disabled: state.page === 0, "aria-label": "Page before" }, "‹"),
@@ -173,19 +172,20 @@ const table = (all) => {
 
 const promoting = ({ state, local, send, id }) => {
   const outlook = state.outlook || {};
-  const cost = outlook.all_requests === undefined ? "" : `${many(outlook.all_requests, "request")} to send, ${worth(outlook.all_cost)}${outlook.all_cost === null ? "" : outlook.measured ? ", going by this sample" : ", as estimated"}`;
+  const cost = outlook.all_requests === undefined ? "" : !outlook.all_requests ? "nothing left to send, all of it is known already"
+    : `${many(outlook.all_requests, "request")} to send, ${worth(outlook.all_cost)}${outlook.all_cost === null ? "" : outlook.measured ? ", going by this sample" : ", as estimated"}`;
   const copy = (event) => {
     const button = event.target;
     navigator.clipboard?.writeText(state.code).then(() => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy"; }, 1500); });
   };
   return h("div", { class: "promote", key: "promote" },
     h("div", { class: "llmkit-row", key: "costs" },
-      h("p", { class: "costs", key: "costs" }, h("span", {}, "Spent here ", h("strong", {}, state.spent === null ? "unknown, there is no price" : dollars(state.spent))),
-        h("span", {}, `All ${many(state.total || 0, "row")}: `, h("strong", {}, cost || "—"))),
+      h("p", { class: "costs", key: "costs" }, h("span", {}, "Spent here ", h("strong", {}, state.spent === null ? "not known: there is no price" : dollars(state.spent))),
+        h("span", {}, `All ${many(state.total || 0, "row")}: `, h("strong", {}, cost || ((state.fields || []).length ? "—" : "add fields first")))),
       h("span", { class: "push", key: "push" }),
       field(`${id}-most`, "Spend at most $", h("input", { type: "text", inputmode: "decimal", size: 7, oninput: (event) => { local.most = event.target.value; } })),
       h("button", { key: "promote", onclick: () => send("promote", { max_cost: local.most || null }), disabled: Boolean(state.work) || !(state.fields || []).length }, `Promote to all ${many(state.total || 0, "row")}`)),
-    state.promoted !== null && state.promoted !== undefined ? h("p", { class: "good", key: "promoted" }, `${many(state.promoted, "row")} answered in panel.result`) : null,
+    state.promoted !== null && state.promoted !== undefined ? h("p", { class: state.promoted ? "good" : "bad", key: "promoted" }, state.promoted ? `${many(state.promoted, "row")} answered in panel.result` : "No row was answered; panel.result says nothing.") : null,
     state.code ? h("details", { key: "code", open: state.promoted !== null && state.promoted !== undefined },
       h("summary", {}, "The class and the call as code"),
       h("div", { class: "codebox" }, h("pre", { class: "llmkit-code", tabindex: 0, "aria-label": "Code" }, state.code), h("button", { key: "copy", onclick: copy }, "Copy"))) : null);

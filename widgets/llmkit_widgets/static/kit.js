@@ -88,6 +88,21 @@ function patch(parent, nodes) {
   }
 }
 
+const CONTROLS = "button, input, select, textarea, summary, [tabindex]";
+
+/** Change the page and leave the focus in the panel: lost with the control that had it, the keys that follow would be the notebook's. */
+function keeping_focus(root, change) {
+  const held = root.getRootNode().activeElement;
+  const before = held && root.contains(held) ? [...root.querySelectorAll(CONTROLS)] : [];
+  change();
+  if (!before.length || (root.contains(held) && !held.disabled)) return;
+  const at = before.indexOf(held);
+  const there = (one) => root.contains(one) && !one.disabled;
+  const next = before.slice(at + 1).find(there), last = before.slice(0, Math.max(at, 0)).reverse().find(there);
+  // What is gone hands on to what follows; what is merely switched off to what comes before, where one Enter too many does least.
+  (root.contains(held) ? last || next : next || last)?.focus();
+}
+
 /** What anywidget calls: a panel from view({state, local, send, redraw, id}) -> nodes. `local` is the page's own (what is typed, what is open). */
 function panel(view, { onpatch } = {}) {
   return {
@@ -104,7 +119,7 @@ function panel(view, { onpatch } = {}) {
       const draw = () => {
         queued = false;
         const state = model.get("state") || {};
-        patch(root, [view({ state, local, send, redraw, id }), trouble(state)]);
+        keeping_focus(root, () => patch(root, [view({ state, local, send, redraw, id }), trouble(state)]));
       };
       const redraw = () => {
         if (!queued) {
@@ -156,4 +171,5 @@ const lasting = (seconds) => (seconds === null || seconds === undefined ? ""
     : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`);
 
 const dollars = (cost) => (cost === null || cost === undefined ? "?" : cost === 0 ? "$0" : cost < 0.01 ? `$${cost.toPrecision(2)}` : `$${cost.toFixed(2)}`);
+const many = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 const count = (number) => (number === null || number === undefined ? "" : Number(number).toLocaleString("en"));

@@ -62,8 +62,8 @@ const past = (line, local, redraw) => {
 
 const view = ({ state, local, send, redraw }) => h("div", { class: "llmkit-monitor" },
   h("div", { class: "title", key: "title" }, h("h3", {}, "Runs"), h("button", { onclick: () => send("refresh") }, "Refresh")),
-  (state.live || []).length ? state.live.map((run) => card(run, send)) : h("p", { class: "faint", key: "none" }, "Nothing runs just now."),
-  (state.past || []).length ? h("div", { class: "llmkit-scroll", key: "past" },
+  (state.live || []).length ? state.live.map((run) => card(run, send)) : h("p", { class: "faint", key: "none" }, (state.past || []).length ? "Nothing runs just now." : "Nothing runs just now, and nothing ran yet. A call such as df.llm.chat(...) shows here as it goes, and stays when it ends."),
+  (state.past || []).length ? h("div", { class: "llmkit-scroll", key: "past", tabindex: "0", role: "region", "aria-label": "Past runs" },
     h("table", { "aria-label": "Past runs" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Began"), h("th", { scope: "col" }, "What"),
         ...["Rows", "Done", "Errors", "Stored", "Cost", "Took"].map((name) => h("th", { scope: "col", class: "number" }, name)), h("th", { scope: "col" }, "Ended"))),

@@ -26,10 +26,10 @@ const listing = (state, send) => [
     h("table", { "aria-label": "Models" },
       h("thead", {}, h("tr", {},
         h("th", { scope: "col", key: "star", "aria-label": "Favourite" }), h("th", { scope: "col", key: "model" }, "Model"), h("th", { scope: "col", key: "window", class: "number" }, "Window"),
-        h("th", { scope: "col", key: "in", class: "number" }, "In / M"), h("th", { scope: "col", key: "out", class: "number" }, "Out / M"),
+        h("th", { scope: "col", key: "in", class: "number", title: "US dollars per million tokens that are read" }, "$/M in"), h("th", { scope: "col", key: "out", class: "number", title: "US dollars per million tokens that are written" }, "$/M out"),
         h("th", { scope: "col", key: "can" }, "Can do"), h("th", { scope: "col", key: "key" }, "Key"))),
       h("tbody", {}, state.rows.map((one) => row(one, state, send)),
-        state.rows.length ? null : h("tr", { key: "none" }, h("td", { colspan: "7", class: "faint" }, "No model is called so. Its name can be typed below all the same."))))),
+        state.rows.length ? null : h("tr", { key: "none" }, h("td", { colspan: "7", class: "faint" }, state.ready_only ? "None of those that are ready is called so." : "No model is called so. Its name can be typed below all the same."))))),
   h("div", { class: "llmkit-row pager", key: "pager" },
     h("button", { key: "back", disabled: state.page === 0, onclick: () => send("look", { page: state.page - 1 }) }, "‹ Back"),
     h("span", { key: "where", class: "faint" }, `Page ${state.page + 1} of ${state.pages}`),
@@ -47,12 +47,12 @@ const picked = (state, send, id) => {
       field(`${id}-model`, "Model (any name can be typed)", h("input", { type: "text", value: state.model, spellcheck: "false", size: "36", placeholder: "provider/model" })),
       h("button", { type: "submit", key: "pick" }, "Pick"),
       (state.parameters || []).map((one) => field(`${id}-${state.model}-${one.name}`, one.name.replaceAll("_", " "), h("input", {
-        type: "text", inputmode: one.number ? "decimal" : "text", size: one.number ? "6" : "14", spellcheck: "false", placeholder: "its own",
+        type: "text", inputmode: one.number ? "decimal" : "text", size: one.number ? "6" : "14", spellcheck: "false", placeholder: "default",
         value: one.value === null ? "" : String(one.value),
         onchange: (event) => send("set_parameter", { name: one.name, value: event.target.value }),
       }))),
       state.usable ? h("button", { type: "button", class: "main", key: "use", disabled: !state.model, onclick: () => send("use") }, "Use") : null),
-    state.needs ? h("p", { class: "bad", key: "needs" }, `Waits for ${state.needs}`) : null,
+    state.needs ? h("p", { class: "bad", key: "needs" }, /^[A-Z0-9_]+$/.test(state.needs) ? `Its key is missing: enter it in KeyPanel(), or set ${state.needs}.` : `Nothing answers there yet: ${state.needs}.`) : null,
     state.used ? h("p", { class: "good", key: "used" }, `In use: ${state.used}`) : null,
     state.model ? h("pre", { class: "llmkit-code", key: "code", "aria-label": "The same as code" }, state.code) : null);
 };
@@ -86,6 +86,7 @@ const view = ({ state, local, send, id }) => h("div", { class: "llmkit-picker" }
       type: "checkbox", checked: state.ready_only, onchange: (event) => send("look", { ready_only: event.target.checked }),
     }), " only those that are ready"),
     h("span", { key: "count", class: "faint count", role: "status" }, `${count(state.total)} models, ${count(state.ready)} ready`)),
+  state.no_key ? h("p", { key: "keyless", class: "faint" }, "No key was found yet. KeyPanel() takes one; what is ready without a key stands first.") : null,
   state.rows ? listing(state, send) : null,
   picked(state, send, id),
   own(state, send, id));
