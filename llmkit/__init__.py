@@ -9,6 +9,9 @@ and loads no vendor's SDK; each is imported by the first call that needs it.
 
 from __future__ import annotations
 
+from contextlib import suppress as _suppress
+from sys import modules as _modules
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from . import cache, catalogue, errors
@@ -20,6 +23,7 @@ from .frames import series_accessor as _accessor
 from .frames.comparing import compare
 from .frames.comparison import Comparison
 from .frames.inferring import infer_schema, read_schema
+from .frames.jobs import job, jobs
 from .frames.spreadsheets import safe_for_spreadsheets
 from .front import (
     Connection,
@@ -48,6 +52,21 @@ from .streams import Stream
 from .telemetry import trace
 from .types import Estimate, Progress, Usage
 
+if TYPE_CHECKING:
+    from .scale.dask import on_cluster
+    from .scale.index import Index
+    from .scale.pipeline import Pipeline
+    from .scale.stream import FileResult, stream_file
+
+#: Public names that are imported when they are asked for: what a notebook with a small frame does not need.
+_LATER = {
+    "FileResult": "scale.stream",
+    "Index": "scale.index",
+    "Pipeline": "scale.pipeline",
+    "on_cluster": "scale.dask",
+    "stream_file": "scale.stream",
+}
+
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is drawn
@@ -57,6 +76,9 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "Embedder",
     "Embeddings",
     "Estimate",
+    "FileResult",
+    "Index",
+    "Pipeline",
     "Progress",
     "Report",
     "Reranker",
@@ -81,9 +103,12 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "extract",
     "find",
     "infer_schema",
+    "job",
+    "jobs",
     "last",
     "limit",
     "models",
+    "on_cluster",
     "on_run",
     "parameters",
     "preferences",
@@ -99,6 +124,7 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
     "set_key",
     "speak",
     "stream",
+    "stream_file",
     "trace",
     "transcribe",
     "usage",
@@ -106,6 +132,23 @@ __all__ = [  # noqa: PLE0604 - the tree of errors is spelled out where it is dra
 ]
 
 _accessor.register()
+
+if "dask.dataframe" in _modules:
+    # Whoever has Dask frames finds ``ddf.llm``; where they come later, ``import llmkit.scale.dask`` puts it there.
+    with _suppress(MissingExtra):  # noqa: F405 - of the tree of errors
+        from .scale import dask as _dask  # noqa: F401
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 def load_ipython_extension(shell: _Any) -> None:

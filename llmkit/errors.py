@@ -10,6 +10,7 @@ The branch an error stands on *is* the policy: the retry layer has one ``except`
     ├─ Busy             SLOW     RateLimited, Overloaded
     └─ Unreachable      RETRY    TimedOut, ConnectionLost, ServerFault
     BudgetReached                the run stopped at max_cost; finished rows are kept
+    DiskFull                     the run stopped where nothing could be written any more; finished rows are kept
     Cancelled                    the row was not sent because the run was stopped
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "ConnectionLost",
     "ContentBlocked",
     "ContextTooLong",
+    "DiskFull",
     "InvalidRequest",
     "KeyRejected",
     "LLMError",
@@ -263,6 +265,12 @@ class BudgetReached(LLMError):
     """The run stopped because the next request could have passed ``max_cost``; finished rows are kept."""
 
     code = "budget"
+
+
+class DiskFull(LLMError):
+    """There is no room for a part of the result. Nothing that was paid for is lost: with room made, the same call goes on."""
+
+    code = "disk_full"
 
 
 class Cancelled(LLMError):

@@ -197,9 +197,19 @@ class Outcomes:
 
         ``prices`` are those of the route's targets.
         """
-        if len(set(prices)) == 1:
-            return self._cost_at(prices[0])
-        return self._added(range(len(self)), lambda task: self.cost_of(task, prices))
+        if len(set(prices)) > 1:
+            billed = self._billed_by()
+            if self.costs or len({prices[position] for position in billed}) > 1:
+                return self._added(range(len(self)), lambda task: self.cost_of(task, prices))
+            prices = [prices[position] for position in billed] or prices
+        return self._cost_at(prices[0]) if prices else 0.0
+
+    def _billed_by(self) -> list[int]:
+        """Places in the route of the targets that answered, or failed, some task."""
+        count = len(self)  # once: a bar asks while tasks are added
+        settled = np.isin(np.asarray(self.state)[:count], (LIVE, JOB, FAILED))
+        found: list[int] = np.unique(np.asarray(self.target)[:count][settled]).tolist()
+        return [position for position in found if position >= 0]
 
     def cost_of(self, task: int, prices: Sequence[Price]) -> float | None:
         """US dollars of one task; ``prices`` are those of the route's targets."""
@@ -224,7 +234,7 @@ class Outcomes:
     def _added(self, tasks: Iterable[int], cost_of: Callable[[int], float | None]) -> float | None:
         total = 0.0
         for task in tasks:
-            if self.state[task] in (LIVE, FAILED) and self.target[task] >= 0:
+            if self.state[task] in (LIVE, JOB, FAILED) and self.target[task] >= 0:
                 cost = cost_of(task)
                 if cost is None:
                     return None

@@ -17,7 +17,7 @@ from .errors import AccessError, BudgetReached, ConfigError, LLMError, Unreachab
 from .outcomes import CACHE, FAILED, MISSING, PENDING, Outcomes
 from .types import Cell, Outcome, Price, Progress, Usage
 
-__all__ = ["Run", "Shape", "begun", "to_the_caller"]
+__all__ = ["Bar", "Run", "Shape", "begun", "to_the_caller"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -131,17 +131,16 @@ class Run(Generic[T]):
         bar = None
         try:
             if self._show_progress and not self._drawn:
-                bar = _Bar(self)
+                bar = Bar(self)
                 self._drawn = True  # a result that is asked for again draws no second bar
             event_loop.wait(future, bar.draw if bar else None)
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, not a fault of the run
-                self.cancel()
-                event_loop.settle(future, 0.8)
+                told = self._let_go()
                 if bar is not None:
                     bar.close()
                     bar = None
-                print(self._kept(), file=sys.stderr)  # noqa: T201 - said to a person at a keyboard
+                print(told, file=sys.stderr)  # noqa: T201 - said to a person at a keyboard
             raise
         finally:
             if bar is not None:
@@ -156,17 +155,20 @@ class Run(Generic[T]):
         try:
             await event_loop.wait_in(self._running.future)
         except asyncio.CancelledError:
-            self.cancel()
+            self._let_go(0.0)
             raise
         return self._handed_back()
 
+    def _let_go(self, seconds: float = 0.8) -> str:
+        """Nobody waits any longer: what becomes of the run, in a sentence; it has so many seconds to come to an end."""
+        assert self._running is not None
+        self.cancel()
+        event_loop.settle(self._running.future, seconds)
+        return self._kept()
+
     def _handed_back(self) -> T:
+        self._raise_what_stopped_it()
         stopped = self.stopped
-        if isinstance(stopped, ConfigError):
-            raise stopped
-        if isinstance(stopped, AccessError | Unreachable) or (stopped is not None and self._on_error == "raise"):
-            stopped.add_note(self._kept())
-            raise stopped
         error = self._first_error() if self._on_error == "raise" else None
         if error is not None:
             error.add_note(self._kept())
@@ -175,6 +177,14 @@ class Run(Generic[T]):
         if isinstance(stopped, BudgetReached):
             warnings.warn(f"{stopped}. {self._kept()}", stacklevel=to_the_caller())
         return self._shape.result(self)
+
+    def _raise_what_stopped_it(self) -> None:
+        stopped = self.stopped
+        if isinstance(stopped, ConfigError):
+            raise stopped
+        if isinstance(stopped, AccessError | Unreachable) or (stopped is not None and self._on_error == "raise"):
+            stopped.add_note(self._kept())
+            raise stopped
 
     def _first_error(self) -> LLMError | None:
         """Why the first failed row did, ``None`` where none did."""
@@ -240,6 +250,11 @@ class Run(Generic[T]):
     def rows(self) -> int:
         """Rows of the frame that was asked about."""
         return self.outcomes.rows
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of the route, each once."""
+        return tuple(dict.fromkeys(self.targets))
 
     @property
     def unasked(self) -> int:
@@ -342,6 +357,10 @@ class Run(Generic[T]):
         attempts = np.asarray(self.outcomes.attempts)[: len(self.outcomes)]
         return int(np.maximum(attempts, 1).sum(dtype=np.int64)) - len(attempts)
 
+    def status(self) -> Any:
+        """How far the jobs of a batch run (``batch=True``) are; a live run has none."""
+        raise Unsupported("this run has no batch jobs; progress() tells how far it is")
+
     def history(self) -> Any:
         """How the run was paced, a line a second and model.
 
@@ -388,11 +407,25 @@ class Run(Generic[T]):
     def __repr__(self) -> str:
         outcomes = self.outcomes
         state = "running" if not self.done else "stopped" if self.stopped else "done"
-        models = self._between.join(self.targets)
+        models = self._between.join(self.models)
         return (
             f"<Run {self.id} {self.operation} {models}: {state}, {outcomes.rows_done:,} of {outcomes.rows:,} rows, "
             f"{outcomes.rows_failed:,} errors, {outcomes.rows_stored:,} stored>"
         )
+
+    def _through(self) -> int:
+        """Rows that a bar counts as done."""
+        return self.outcomes.rows_done + self.outcomes.rows_failed
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What stands beside a bar."""
+        p = self.progress()
+        return {
+            "errors": p.errors,
+            "stored": p.stored,
+            "tokens": f"{p.tokens:,}",
+            "cost": "?" if p.cost is None else f"${p.cost:.4f}",
+        }
 
     def _title(self) -> str:
         return f"{self.operation} {self.targets[0]}{self._note}"
@@ -402,7 +435,7 @@ class Run(Generic[T]):
         p = self.progress()
         cost = "cost unknown" if p.cost is None else f"${p.cost:,.4f}"
         rate = p.done / p.seconds if p.seconds > 0 else 0.0
-        said = f"{self.operation} with {self._between.join(self.targets)}{self._note}: {p.done:,} of {p.rows:,} rows"
+        said = f"{self.operation} with {self._between.join(self.models)}{self._note}: {p.done:,} of {p.rows:,} rows"
         parts = [said, f"{p.errors:,} errors", f"{p.stored:,} stored", f"{p.tokens:,} tokens", cost, f"{rate:,.0f} rows/s"]
         return ", ".join(parts)
 
@@ -441,7 +474,7 @@ def to_the_caller() -> int:
     return level
 
 
-class _Bar:
+class Bar:
     """One tqdm bar that moves per row. Its text holds counts only: never a prompt or an answer, which would be HTML in a notebook."""
 
     def __init__(self, run: Run[Any]) -> None:
@@ -455,19 +488,15 @@ class _Bar:
         self._bar = tqdm(total=run.rows, desc=run._title(), unit="row", mininterval=0.1)
 
     def draw(self) -> None:
-        p = self._run.progress()
-        facts: Mapping[str, Any] = {
-            "errors": p.errors,
-            "stored": p.stored,
-            "tokens": f"{p.tokens:,}",
-            "cost": "?" if p.cost is None else f"${p.cost:.4f}",
-        }
-        self._bar.set_postfix(facts, refresh=False)
-        if self._bar.total != p.rows:
-            self._bar.total = p.rows
-        now = p.done + p.errors
+        self._bar.set_postfix(self._run._facts(), refresh=False)
+        if self._bar.total != self._run.rows:
+            self._bar.total = self._run.rows
+        now = self._now()
         self._bar.update(now - self._shown)
         self._shown = now
+
+    def _now(self) -> int:
+        return self._run._through()
 
     def close(self) -> None:
         self.draw()

@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 
 from . import catalogue, event_loop
 from .adapter import Target
-from .engine import scheduler, streaming
+from .engine import jobs, scheduler, streaming
 from .engine.accounts import Memory
 from .engine.engine import Engine, Plan
+from .engine.job_files import Shelf
 from .engine.limiter import Limiter
 from .engine.store import Store
 from .engine.streaming import Told, Wish
 from .engine.writer import Writer
 from .errors import BadInput, ConfigError, ModelGone, Unsupported
+from .job_run import JobRun
 from .operations.chat import ChatPayload, Schema
 from .outcomes import Outcomes
 from .picking import Picker, adapter_for
@@ -236,7 +238,11 @@ class Session:
         policy: Policy,
     ) -> Plan:
         if policy.max_cost is not None:
-            unpriced = [target.name for target in route if not operation.priced(target.model.price)]
+            unpriced = [
+                f"{target.name} in batch jobs" if target.only_for == "job" else target.name
+                for target in route
+                if not operation.priced(target.model.price)
+            ]
             if unpriced:
                 what = " or ".join(" and ".join(names) for names in operation.billed)
                 raise ConfigError(
@@ -265,6 +271,72 @@ class Session:
             self.last_run = run
         run.begin(partial(self._carry_out, plan, run))
         return run
+
+    # ---------------------------------------------------------------------------------------------------------- batch jobs
+
+    def in_jobs(self, route: Sequence[Target], operation: Operation) -> tuple[Target, ...]:
+        """The route of a call by batch jobs: at its end stands the first target at the price of jobs, which live requests never go to.
+
+        Raises
+        ------
+        ConfigError
+            There are no jobs for this operation there, or none with a client of the caller's.
+        """
+        first = route[0]
+        if first.foreign is not None:
+            raise Unsupported("batch=True needs the key itself: name the model as \"provider/model\" instead of handing in a client")
+        there = first.adapter.jobs is not None and not operation.codecs and first.adapter.jobs(first) is not None
+        if not there:
+            raise Unsupported(f"{first.name} has no batch jobs for {operation.name}; leave batch=True out, or choose another model")
+        price = first.model.price.in_jobs
+        return (*route, replace(first, model=replace(first.model, price=price), only_for="job"))
+
+    def start_jobs(
+        self,
+        plan: Plan,
+        shape: Shape[T],
+        table: Callable[[jobs.Overnight], Any],
+        *,
+        recipe: Any = None,
+        files: Mapping[str, bytes] | None = None,
+        taken: jobs.Taken | None = None,
+        show_progress: bool = True,
+        note: str = "",
+    ) -> JobRun[T]:
+        """Begin the plan by batch jobs; returns at once. ``table`` makes what ``run.status()`` hands back."""
+        work = jobs.Overnight(self.engine, plan, self.settings.cache_dir, recipe, files or {}, taken)
+        run: JobRun[T] = JobRun(
+            id=plan.run_id if taken is None else taken.folder.id,
+            operation=plan.operation.name,
+            targets=[target.name for target in plan.route],
+            prices=[target.model.price for target in plan.route],
+            outcomes=plan.outcomes,
+            shape=shape,
+            on_error=plan.policy.on_error,
+            show_progress=show_progress,
+            note=note,
+        )
+        run.work, run.table = work, partial(table, work)
+        if taken is None:
+            run.live = partial(self._carry_out, plan, run)
+        run.part = part_of_another.get()
+        if not run.part:
+            self.last_run = run
+        run.begin(partial(self._carry_out_jobs, work, run))
+        return run
+
+    async def _carry_out_jobs(self, work: jobs.Overnight, run: Run[Any]) -> None:
+        await work.carry_out()
+        if self.engine.writer is not None:
+            run.owed = self.engine.writer.owed
+
+    @property
+    def shelf(self) -> Shelf:
+        """The folders of batch runs."""
+        return jobs.shelf_of(self.settings.cache_dir)
+
+    def estimate_jobs(self, plan: Plan) -> Estimate:
+        return event_loop.call(jobs.estimate, self.engine, plan)
 
     async def _carry_out(self, plan: Plan, run: Run[Any]) -> None:
         await scheduler.carry_out(self.engine, plan)

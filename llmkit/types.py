@@ -143,6 +143,21 @@ class Price:
         long_cached, long_written = _dearest_of(self.long_input, self.long_cached_input, self.long_cache_write)
         return replace(self, cached_input=cached, cache_write=written, long_cached_input=long_cached, long_cache_write=long_written)
 
+    @property
+    def in_jobs(self) -> Price:
+        """What requests of the vendor's batch jobs are billed at; unknown where no such price is known.
+
+        What is read from a prompt cache, written into it, or long is taken to be as much cheaper as fresh input is.
+        """
+        if self.batch_input is None or not self.input:
+            return Price(input=self.batch_input, output=self.batch_output, batch_input=self.batch_input, batch_output=self.batch_output)
+        share = self.batch_input / self.input
+        cheaper = {
+            name: None if (each := getattr(self, name)) is None else each * share
+            for name in ("cached_input", "cache_write", "long_input", "long_cached_input", "long_cache_write", "long_output")
+        }
+        return replace(self, input=self.batch_input, output=self.batch_output, **cheaper)
+
     def of_request(self, tokens: int) -> Price:
         """What one request is billed at that reads so many tokens; length changes this one no more."""
         if self.long_from is None:

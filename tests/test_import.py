@@ -14,7 +14,7 @@ from tests.loopback import Loopback
 HEAVY = {
     "openai", "anthropic", "cohere", "voyageai", "instructor", "httpx", "httpx2", "aiohttp", "ipywidgets", "anywidget", "dask", "sklearn",
     "bm25s", "model2vec", "opentelemetry", "matplotlib", "tqdm", "platformdirs", "IPython", "nest_asyncio", "nest_asyncio2", "pydantic",
-    "psycopg", "redis",
+    "psycopg", "redis", "faiss", "lancedb",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,13 @@ class Engine:
     @cached_property
     def transport(self) -> Transport:
         return self._new_transport()
+
+    def beside(self, writer: Writer) -> Engine:
+        """Another one on the same connections and accounts, which keeps its answers elsewhere."""
+        _ = self.transport  # made now, so that both have the same
+        other = copy(self)
+        other.writer, writer.flights = writer, self.flights
+        return other
 
     # -------------------------------------------------------------------------------------------------------- per target
 

@@ -137,7 +137,7 @@ class _Settled:
             target.name, operation.name, usage.cache_write, self.cost,
         )  # fmt: skip
 
-    def outcome(self) -> OutcomeRow:
+    def outcome(self) -> OutcomeRow | None:
         line, ticket, result = self.line, self.ticket, self.result
         source, error = (None, result.kind) if isinstance(result, LLMError) else ("live", None)
         usage, target = result.usage or Usage(), line.route[self.position]
@@ -266,7 +266,7 @@ class Line:
 
     async def _open_books(self) -> None:
         if self.engine.writer is not None:
-            names = " > ".join(target.name for target in self.route)
+            names = " > ".join(dict.fromkeys(target.name for target in self.route))
             self.plan.begun += 1
             run_id = self.plan.run_id if self.plan.begun == 1 else f"{self.plan.run_id}.{self.plan.begun}"
             self._journal = await self.engine.writer.begin_run(run_id, self.plan.operation.name, names, self.outcomes.rows)

@@ -339,6 +339,10 @@ class Store:
 
     # --------------------------------------------------------------------------------------------------------- reading
 
+    def look_around(self) -> None:
+        """Take notice of shards that other processes have begun."""
+        self._see_others()
+
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, Stored]:
         """What is known of these keys (all of one length), in one pass over each shard."""
         found: dict[bytes, Stored] = {}
@@ -870,7 +874,7 @@ def _make(directory: Path) -> None:
 
 
 #: How the names of all that llmkit keeps in its folder begin.
-_OURS = ("shard-", "vectors-", "account")
+_OURS = ("shard-", "vectors-", "account", "jobs")
 
 
 def _refuse_strangers(directory: Path) -> None:
@@ -880,7 +884,7 @@ def _refuse_strangers(directory: Path) -> None:
     if info.st_uid != me or link.st_uid not in (me, 0):
         raise OSError(f"{directory} belongs to another user")
     # One's own folder with other things in it (a project, /tmp for root) keeps its mode: the files in it are 0600.
-    if stat.S_IMODE(info.st_mode) & 0o077 and all(name.startswith(("shard-", "vectors-", "account")) for name in os.listdir(directory)):
+    if stat.S_IMODE(info.st_mode) & 0o077 and all(name.startswith(_OURS) for name in os.listdir(directory)):
         directory.chmod(0o700)
 
 

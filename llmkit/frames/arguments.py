@@ -16,6 +16,7 @@ __all__ = [
     "Prefer",
     "PromptCache",
     "asked_again",
+    "batch",
     "by",
     "cache",
     "columns",
@@ -167,6 +168,15 @@ def cache(given: Any) -> Cache:
     if given not in ("use", "refresh", "off"):
         raise ConfigError(f'cache is "use", "refresh" or "off", not {given!r}')
     return given  # type: ignore[no-any-return]
+
+
+def batch(given: Any, cache: Any) -> bool:
+    """Whether a call goes by batch jobs."""
+    if not isinstance(given, bool):
+        raise ConfigError(f"batch is True or False, not {given!r}")
+    if given and cache == "off":
+        raise BadInput('batch jobs hand their answers in through the store; cache="off" has none, and cache="refresh" asks anew')
+    return given
 
 
 def prompt_cache(given: Any) -> PromptCache:

@@ -30,6 +30,7 @@ class How:
     wait: bool
     context_fallback: Any = None
     content_fallback: Any = None
+    batch: bool = False
 
 
 def sample_of(request: Any, number: int) -> Any:
@@ -45,12 +46,21 @@ def sample_of(request: Any, number: int) -> Any:
 class Accessor:
     """What the accessors of frames and series share."""
 
+    _frame: Any
+
     def __init__(self, session: Session | None = None) -> None:
         self._own_session = session
 
     @property
     def _session(self) -> Session:
         return self._own_session or default()
+
+    def _on_cluster(self, cluster: Any, method: str, said: Mapping[str, Any]) -> Any:
+        """Have a Dask cluster carry a call out: ``said`` are the arguments of the method, as its ``locals()`` has them."""
+        from ..scale.dask import on_cluster
+
+        arguments = {name: value for name, value in said.items() if name not in ("self", "cluster")}
+        return on_cluster(self._frame, cluster, session=self._own_session)._carry_out(method, arguments)
 
     def _run(
         self,
@@ -69,12 +79,18 @@ class Accessor:
         route = session.route(model, operation, how.fallback, how.context_fallback, how.content_fallback)
         session.check_options(route, arguments.get("options") or {})
         stepped = session.check_form(route, arguments.get("schema"))
+        if how.batch:
+            route = session.in_jobs(route, operation)
         arguments = shape.prepared(route, arguments)
         plan = session.plan(operation, len(table), lambda: operation.tasks(table, **arguments), route, how.policy)
         if how.dry_run:
-            return session.estimate(plan)
+            return session.estimate_jobs(plan) if how.batch else session.estimate(plan)
         if stepped:
             plan.outcomes.notes.append(stepped)
+        if how.batch:
+            from .jobs import submitted
+
+            return submitted(session, plan, arguments, shape, how, note)
         try:
             run = session.start(plan, shape, show_progress=how.show_progress, note=note)
             return run.result() if how.wait else run
@@ -102,4 +118,4 @@ def _nothing(operation: Operation, shape: Any, how: How, session: Session) -> An
         return None
 
     run.begin(work)
-    return run.result() if how.wait else run
+    return run.result() if how.wait and not how.batch else run

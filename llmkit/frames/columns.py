@@ -19,12 +19,26 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import BadInput, LLMError
 from ..outcomes import MISSING, Outcomes
 from ..run import Run
+from ..vectors.packing import Dtype, packed, unpacked
 
-__all__ = ["TEXT", "ColumnShape", "DetailShape", "FrameTable", "factorized", "matrix_of", "one_column", "vector_dtype", "vectors_of"]
+__all__ = [
+    "TEXT",
+    "ColumnShape",
+    "DetailShape",
+    "FrameTable",
+    "factorized",
+    "in_fewer_bytes",
+    "matrix_of",
+    "one_column",
+    "packed_vectors",
+    "vector_dtype",
+    "vectors_of",
+]
 
 #: What chat's column is: pandas' own string dtype, Arrow-backed.
 TEXT: Any = "str" if int(pd.__version__.split(".")[0]) >= 3 else pd.StringDtype("pyarrow")
@@ -270,10 +284,7 @@ def vectors_of(laid: npt.NDArray[np.float32], has_value: npt.NDArray[np.bool_], 
         return pd.arrays.ArrowExtensionArray(pa.nulls(len(laid), pa.list_(pa.float32())))
     if not has_value.all():
         laid[~has_value] = 0.0
-    values = pa.Array.from_buffers(pa.float32(), laid.size, [None, pa.py_buffer(laid)])
-    validity = None if has_value.all() else pa.array(has_value).buffers()[1]
-    column = pa.Array.from_buffers(pa.list_(pa.float32(), dimensions), len(laid), [validity], children=[values])
-    return pd.arrays.ArrowExtensionArray(column)
+    return packed_vectors(laid, has_value)
 
 
 def _texts(outcomes: Outcomes, length: int) -> list[str | None]:
@@ -299,9 +310,15 @@ def _scores(outcomes: Outcomes, length: int) -> npt.NDArray[np.float64]:
 
 
 def matrix_of(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
-    """A column of vectors as an (n, d) float32 matrix; a view of the column's own memory where no row is missing."""
+    """A column of vectors as an (n, d) float32 matrix; a view of the column's own memory where no row is missing.
+
+    Of int8, which holds directions, as vectors of length one.
+    """
     kind = getattr(series.dtype, "pyarrow_dtype", None)
-    if kind is None or not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+    if kind is not None and any(is_kind(kind) for is_kind in _LISTS) and _is_numeric(kind.value_type):
+        if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+            return _of_lists(series)
+    else:
         return _stacked(series)
     chunked = series.array.__arrow_array__()
     chunk = chunked.chunk(0) if isinstance(chunked, pa.ChunkedArray) and chunked.num_chunks == 1 else None
@@ -324,6 +341,78 @@ def matrix_of(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
     return matrix
 
 
+_LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _of_lists(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
+    """Arrow's lists of other numbers than float32, or of any length: without a Python object for each number."""
+    lists = series.array.__arrow_array__()
+    widths = pc.list_value_length(lists)
+    there = ~np.asarray(series.isna())
+    if not there.any():
+        kind = lists.type
+        return np.full((len(series), kind.list_size if pa.types.is_fixed_size_list(kind) else 0), np.nan, dtype=np.float32)
+    known = pc.drop_null(widths).to_numpy()
+    _of_one_length(series, np.flatnonzero(there), known)
+    chunks = lists.chunks if isinstance(lists, pa.ChunkedArray) else [lists]
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks])
+    rows = unpacked(flat.reshape(-1, int(known[0])))
+    if there.all():
+        return rows
+    matrix = np.full((len(series), rows.shape[1]), np.nan, dtype=np.float32)
+    matrix[there] = rows
+    return matrix
+
+
+def _of_one_length(series: pd.Series[Any], rows: npt.NDArray[Any], widths: npt.NDArray[Any]) -> None:
+    """Refuse vectors of several lengths; the lengths that fewest rows have are told with their rows."""
+    lengths, counts = np.unique(widths, return_counts=True)
+    if len(lengths) == 1 and lengths[0] > 0:
+        return
+    if not len(lengths):
+        raise BadInput(f"column {series.name!r} holds no vectors of one length; make them with df.llm.embed(...)")
+    usual = lengths[np.argmax(counts)]
+    others = rows[widths != usual]
+    odd = f": {usual} numbers, but others in {some_rows(others)}" if len(others) else ""
+    raise BadInput(f"column {series.name!r} holds no vectors of one length{odd}; make them with df.llm.embed(...)")
+
+
+def some_rows(rows: npt.NDArray[Any]) -> str:
+    """A few rows by their positions, and how many there are beside."""
+    said = ", ".join(str(row) for row in rows[:5].tolist())
+    return f"row{'s' if len(rows) > 1 else ''} {said}{f' and {len(rows) - 5:,} more' if len(rows) > 5 else ''}"
+
+
+def in_fewer_bytes(column: Any, dtype: Dtype) -> Any:
+    """A column of float32 vectors as one of float16 or int8; see ``packing.packed``."""
+    if dtype == "float32":
+        return column
+    series = pd.Series(column)
+    there = ~np.asarray(series.isna())
+    if not there.any():
+        kind = column.dtype.pyarrow_dtype
+        width = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+        return pd.arrays.ArrowExtensionArray(pa.nulls(len(series), pa.list_(pa.from_numpy_dtype(dtype), width)))
+    matrix = matrix_of(series)
+    laid = np.empty(matrix.shape, dtype=dtype)
+    for start in range(0, len(matrix), 16_384):
+        laid[start : start + 16_384] = packed(np.nan_to_num(matrix[start : start + 16_384]), dtype)
+    return packed_vectors(laid, there)
+
+
+def packed_vectors(laid: npt.NDArray[Any], has_value: npt.NDArray[np.bool_]) -> pd.arrays.ArrowExtensionArray:
+    """A matrix of float32, float16 or int8 as a column of vectors, without a copy."""
+    kind = pa.from_numpy_dtype(laid.dtype)
+    values = pa.Array.from_buffers(kind, laid.size, [None, pa.py_buffer(laid)])
+    validity = None if has_value.all() else pa.array(has_value).buffers()[1]
+    column = pa.Array.from_buffers(pa.list_(kind, laid.shape[1]), len(laid), [validity], children=[values])
+    return pd.arrays.ArrowExtensionArray(column)
+
+
 def _stacked(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
     """Vectors held as Python lists or arrays, as other tools leave them."""
     if not len(series):
@@ -332,10 +421,10 @@ def _stacked(series: pd.Series[Any]) -> npt.NDArray[np.float32]:
         cells = [None if _is_missing(cell) else np.asarray(cell, dtype=np.float32) for cell in series.tolist()]
     except (TypeError, ValueError):
         raise BadInput(f"column {series.name!r} holds no vectors; make them with df.llm.embed(...)") from None
-    widths = {cell.shape for cell in cells if cell is not None}
-    if len(widths) != 1 or len(next(iter(widths))) != 1:
-        raise BadInput(f"column {series.name!r} holds no vectors of one length; make them with df.llm.embed(...)")
-    width = next(iter(widths))[0]
+    there = np.array([row for row, cell in enumerate(cells) if cell is not None], dtype=np.intp)
+    # What is no vector at all, a number or a matrix, counts as one of no length.
+    _of_one_length(series, there, np.array([cell.shape[0] if cell.ndim == 1 else 0 for cell in cells if cell is not None], dtype=np.int64))
+    width = len(next(cell for cell in cells if cell is not None))
     return np.array([np.full(width, np.nan, dtype=np.float32) if cell is None else cell for cell in cells])
 
 
@@ -409,7 +498,8 @@ class DetailShape(ColumnShape):
             return [look(task) if task >= 0 else None for task in tasks]
 
         def source(task: int) -> str | None:
-            return outcomes.at(task, run.targets).source
+            found = outcomes.at(task, run.targets).source
+            return "batch" if found == "job" else found
 
         def error(row_task: int) -> str | None:
             found: LLMError | None = outcomes.error_of(row_task)

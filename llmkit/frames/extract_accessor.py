@@ -68,9 +68,11 @@ class Extracting(Accessor):
         detail: bool = False,
         show_progress: bool = True,
         wait: bool = True,
+        batch: bool = False,
         timeout: float = 180.0,
         max_attempts: int = 5,
         max_concurrency: int = 64,
+        cluster: Any = None,
     ) -> Any:
         """Turn each row's text into the fields of a schema, checked and typed.
 
@@ -130,7 +132,7 @@ class Extracting(Accessor):
         window_tokens : int, optional
             With "split": tokens of text in a window, estimated from characters on the safe side. By default what the model's context
             leaves, and 2,500 where that is not known.
-        prompt_cache, limit, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, max_concurrency
+        prompt_cache, limit, cache, on_error, max_cost, dry_run, show_progress, wait, batch, timeout, max_attempts, max_concurrency, cluster
             As in ``chat``.
         detail : bool
             The same columns, and beside them error, model, provider, source, attempts, seconds, tokens and cost as in ``chat``; one value
@@ -181,6 +183,8 @@ class Extracting(Accessor):
         >>> parts[["position", "part"]].values.tolist()
         [[0, '[echo, not a model] part'], [<NA>, nan]]
         """
+        if cluster is not None:
+            return self._on_cluster(cluster, "extract", locals())
         from ..operations.extract import extracting, mode_of, usual_instructions  # pydantic takes as long to import as all of llmkit
         from ..operations.schemas import fields_of
         from .examples import for_extract
@@ -196,6 +200,7 @@ class Extracting(Accessor):
             wait,
             context_fallback,
             content_fallback,
+            batch=checked.batch(batch, cache),
         )
         table = whole = FrameTable(self._frame, checked.limit(limit))
         for name, value in (("system", system), ("prompt", prompt), ("instructions", instructions), ("prefix", prefix)):
@@ -203,6 +208,8 @@ class Extracting(Accessor):
         checked.long_text(long_text, overlap, ("error", "split"))
         if window_tokens is not None and long_text != "split":
             raise BadInput('window_tokens says where texts are split: say long_text="split" too')
+        if batch and check is not None:
+            raise BadInput("a batch job has one round, and check= takes two: leave out batch=True, or check=")
         fields = fields_of(schema)
         beside = Beside(evidence, votes, check is not None)
         beside.check_arguments(fields, temperature)

@@ -85,7 +85,7 @@ def view_of(extraction: Extraction, run: Run[Any], rows: int) -> View:
     unanswered = "nothing to ask" if run.done else "no answer yet"
     lines = [_row(extraction, row, records, why.get(row), unanswered) for row, records in enumerate(answers)]
     title = (
-        f"{run.operation} with {' > '.join(run.targets)}: {len(lines):,} of {len(extraction.table):,} rows, {len(errors):,} failed in all"
+        f"{run.operation} with {' > '.join(run.models)}: {len(lines):,} of {len(extraction.table):,} rows, {len(errors):,} failed in all"
     )
     shares = (("row", 8), ("text", 52), ("fields", 40))
     head = "".join(f'<th style="{_TD};width:{share}%">{name}</th>' for name, share in shares)

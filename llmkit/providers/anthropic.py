@@ -29,6 +29,7 @@ from ..errors import (
 from ..operations.chat import ChatPayload, Image, Message, Part, Said, Scored, Text, ToolCall, ToolResult
 from ..types import Limits, Reply, Request, Usage
 from . import stainless
+from .anthropic_jobs import jobs_of
 from .bodies import facts, form_of, named, parse, tokens
 from .dialects import asked, modes
 from .headers import read_anthropic_limits, read_limits, retry_after
@@ -456,6 +457,7 @@ def _limits(headers: Mapping[str, str]) -> Limits | None:
 def adapter() -> Adapter:
     if find_spec("anthropic") is None:
         raise MissingExtra("anthropic needs the package anthropic: pip install 'llmkit[anthropic]'")
+    jobs = jobs_of(lambda target: client(target, False), classify_error)
     return Adapter(
         name="anthropic",
         codecs={
@@ -476,4 +478,5 @@ def adapter() -> Adapter:
         read_limits=_limits,
         client=client,
         send=send,
+        jobs=lambda target: jobs,
     )

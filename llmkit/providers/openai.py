@@ -16,6 +16,7 @@ from ..types import Reply, Request, Usage
 from .bodies import answering, calls, data_url, embedded, form_of, function, named, parse, placed, scores, tokens, tool_results
 from .dialects import asked, modes
 from .headers import read_limits
+from .job_protocols import jobs_of
 from .openai_audio import SPEAK, TRANSCRIBE
 from .openai_errors import classify_error
 from .openai_sdk import client, connect, send
@@ -337,4 +338,5 @@ def adapter() -> Adapter:
         read_limits=read_limits,
         client=client,
         send=send,
+        jobs=jobs_of(lambda target: client(target, False), classify_error),
     )

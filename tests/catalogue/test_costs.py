@@ -139,3 +139,16 @@ def test_the_cost_of_a_long_prompt_to_a_shipped_model_is_the_vendors() -> None:
 def test_a_length_that_is_none_is_an_error(length: Any) -> None:
     with pytest.raises(BadInput, match="long_from of x is tokens"):
         Catalogue().merge([{"provider": "lab", "name": "x", "price": {"input": 1.0, "long_from": length}}])
+
+
+def test_a_bar_may_ask_for_the_cost_while_tasks_are_added() -> None:
+    class Growing(Outcomes):
+        def __len__(self) -> int:
+            self._length += 1  # as the loop's thread does, between any two looks
+            return self._length
+
+    outcomes = Growing(100)
+    outcomes.add(b"0")
+    outcomes.bill(Usage(MILLION, requests=1))
+    outcomes.settle(0, Reply("said", Usage(MILLION, requests=1)), LIVE, 1, 0.1, 1)
+    assert outcomes.cost([TIERED, FLAT]) == pytest.approx(2.0)

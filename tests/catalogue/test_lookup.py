@@ -13,6 +13,7 @@ import pytest
 import llmkit
 from llmkit.catalogue import Catalogue
 from llmkit.providers.dialects import DIALECTS, MODES
+from llmkit.providers.job_protocols import PROTOCOLS
 from llmkit.settings import is_loopback
 from llmkit.types import Model, Price, Provider
 
@@ -37,6 +38,10 @@ QUIRKS: dict[str, Any] = {
     "logprobs": lambda value: type(value) is bool,
     "image_urls": lambda value: type(value) is bool,
     "voice": lambda value: isinstance(value, str) and bool(value),
+    "jobs": lambda value: value == "" or value in PROTOCOLS,
+    "job_operations": lambda value: bool(value) and set(value) < {"chat", "embed"},
+    "job_requests": lambda value: type(value) is int and value > 0,
+    "job_bytes": lambda value: type(value) is int and value > 0,
     "prompt_cache": lambda value: value in ("anthropic", "openai", "openrouter", "mistral", "groq", "deepseek"),
 }
 FIELDS = {"protocol", "base_url", "key_env", "base_url_env", "key_optional", "port", "status"}

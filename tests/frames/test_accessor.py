@@ -1055,7 +1055,7 @@ def test_a_series_can_use_a_session_of_its_own(lab: Loopback, tmp_path: Path) ->
 def test_the_methods_are_what_completion_offers() -> None:
     assert dir(frame("a").llm) == [
         "agg", "apply", "chat", "classify", "cluster", "dedup", "embed", "examples_from", "extract", "filter", "infer_schema", "join",
-        "rerank", "search", "speak", "topk", "transcribe", "using",
+        "rerank", "search", "sim_join", "speak", "topk", "transcribe", "using",
     ]  # fmt: skip
     assert dir(pd.Series(["a"]).llm) == [
         "agg", "chat", "classify", "cluster", "dedup", "embed", "extract", "filter", "matrix", "rerank", "speak", "topk",

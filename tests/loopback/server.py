@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Literal, Self
 
 from .answers import Answer, Json, Paced, Ready, Seen, Status
+from .batches import Batches
 from .content import Said, texts_of
 from .errors.openai import invalid
 from .form import parsed
@@ -21,6 +22,7 @@ from .limits import RateLimit
 from .prompt_cache import PromptCache
 from .serving import Serving, Vendor
 from .vendors import base_of, compat_base_of, vendor_at
+from .wires import jobs
 
 
 class Loopback:
@@ -55,6 +57,7 @@ class Loopback:
         self.corrupt_embeddings: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
         self.key: str | None = None  # the only API key that is let in; None lets in any
         self.models = ["test-chat", "test-embed", "test-rerank"]  # what is listed; others are served all the same
+        self.batches = Batches(self)
         self.in_flight = 0
         self._changed = threading.Condition()
         self._gate: asyncio.Event | None = None
@@ -71,6 +74,7 @@ class Loopback:
             self.requests = self.rate_limited_count = 0  # arrived; refused by `rate_limit`
             self.max_in_flight = self.in_flight
             self._faults: list[tuple[str | None, Iterator[Answer]]] = []
+            self.batches.reset()
 
     @property
     def url(self) -> str:
@@ -263,8 +267,16 @@ class Loopback:
         return Json({**numbers, "texts": dict(self.texts)})
 
 
+def routed(server: Loopback, vendor: Vendor, request: Seen, path: str) -> Status:
+    """What the vendor's live address answers, for a request that came in a job."""
+    return _route(Serving(server, vendor, request, path))
+
+
 def _route(serving: Serving) -> Status:
     request, voice = serving.request, serving.vendor.voice
+    for (method, pattern), handler in jobs.routes(serving.vendor.name).items():
+        if method == request.method and re.fullmatch(pattern, serving.path):
+            return handler(serving)
     for (method, pattern), handler in serving.vendor.wire.ROUTES.items():
         if method == request.method and re.fullmatch(pattern, serving.path) and serving.path not in serving.vendor.dialect.absent:
             if method == "POST" and not isinstance(request.body, dict):

@@ -233,6 +233,16 @@ def rows(start: int, stop: int) -> pd.DataFrame:
     return pd.DataFrame({"text": [f"row {number:05d}." for number in range(start, stop)]})
 
 
+def test_messages_are_appended_to_a_pipeline_in_a_loop_and_saved_in_a_folder(vendors: Loopback, tmp_path: Path) -> None:
+    pipeline = llmkit.Pipeline(tmp_path / "saved", model=CHATS["openai"])
+    for number in range(30):
+        pipeline.append([{"role": "system", "content": "Be brief"}, {"role": "user", "content": f"Say {number}."}])
+    pipeline.run(show_progress=False)
+    saved = pd.read_parquet(tmp_path / "saved")
+    assert saved["chat"].tolist() == [f"answer to: Say {number}." for number in range(30)]
+    assert vendors.seen[0].body["messages"][0] == {"role": "system", "content": "Be brief"}
+
+
 def test_rows_are_asked_in_a_loop_and_kept_in_a_folder_of_ones_own(vendors: Loopback, tmp_path: Path) -> None:
     session = llmkit.Session(cache_dir=tmp_path / "pipeline")
     said: list[str] = []

@@ -71,7 +71,7 @@ class RunMonitor(Following):
         return {
             "id": run.id,
             "operation": run.operation,
-            "models": list(run.targets),
+            "models": list(run.models),
             "state": state,
             "stopped": _cut(str(run.stopped)) if run.stopped is not None else "",
             "started": run.started,

@@ -15,7 +15,7 @@ import llmkit
 from llmkit import asking
 from llmkit.catalogue import BUILT_IN, Catalogue
 from scripts import providers_page as page
-from tests.loopback import Errors, Loopback, answer_to, errors_of, heard_in, similarity, speech_of, vector_of
+from tests.loopback import Errors, Loopback, LoopbackProcess, answer_to, errors_of, heard_in, similarity, speech_of, vector_of
 
 PROVIDERS = list(page.providers())
 #: Those that are reached over the wire.
@@ -107,7 +107,7 @@ def model_of(name: str, column: str) -> str:
     return f"{name}/{roomiest.name if roomiest else 'made-up'}"
 
 
-def address_of(name: str, server: Loopback) -> str:
+def address_of(name: str, server: Loopback | LoopbackProcess) -> str:
     return server.compat_url_of(name) if speaks_openai(name) else server.url_of(name)
 
 
