@@ -11,13 +11,19 @@ import pandas as pd
 
 from ..adapter import Target
 from ..errors import BadInput
+from ..operations.embed import EMBED
 from ..operations.windows import windows
 from ..outcomes import Outcomes
 from ..run import Run
 from ..session import Session
-from .columns import ColumnShape, DetailShape, FrameTable, matrix_of, vectors_of
+from ..types import Policy
+from ..vectors.packing import Dtype
+from . import arguments as checked
+from .arguments import Cache
+from .calling import Accessor, How
+from .columns import ColumnShape, DetailShape, FrameTable, in_fewer_bytes, matrix_of, vectors_of
 
-__all__ = ["OR", "Averaged", "Remembering", "RememberingDetail", "split"]
+__all__ = ["OR", "Averaged", "Remembering", "RememberingDetail", "asked_dimensions", "query_vectors", "split"]
 
 #: Between the names of several models that made vectors of one length.
 OR = " or "
@@ -30,6 +36,11 @@ class Remembering(ColumnShape):
     """Notes which models made vectors of a length, so that ``search`` embeds its query the same way."""
 
     session: Session | None = None
+    #: How the numbers of the column are kept; those of the store are as they came.
+    dtype: Dtype = "float32"
+
+    def column(self, outcomes: Outcomes) -> Any:
+        return in_fewer_bytes(super().column(outcomes), self.dtype)
 
     def prepared(self, route: Sequence[Target], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """Know the length of the vectors before the first one comes, for a column that stays empty."""
@@ -73,9 +84,8 @@ class Averaged(Remembering):
         self._of_windows.dimensions = self.dimensions
         column = self._of_windows.column(outcomes)
         if outcomes.matrix is None:
-            return vectors_of(
-                np.empty((len(self.index), self.dimensions or 0), np.float32), np.zeros(len(self.index), bool), self.dimensions
-            )
+            nothing = np.empty((len(self.index), self.dimensions or 0), np.float32)
+            return in_fewer_bytes(vectors_of(nothing, np.zeros(len(self.index), bool), self.dimensions), self.dtype)
         made = matrix_of(pd.Series(column))
         length, width = len(self.index), made.shape[1]
         rows = np.zeros((length, width), dtype=np.float32)
@@ -90,7 +100,7 @@ class Averaged(Remembering):
         rows[long] /= np.where(lengths == 0, 1.0, lengths)
         # A row is whole or missing: a mean over the windows that came would pass for one over all of them.
         whole = (counts > 0) & ~np.isnan(rows).any(axis=1)
-        return vectors_of(rows, whole, width)
+        return in_fewer_bytes(vectors_of(rows, whole, width), self.dtype)
 
     def errors(self, run: Run[Any]) -> pd.DataFrame:
         """One line a row, with the first reason among its windows."""
@@ -99,6 +109,38 @@ class Averaged(Remembering):
         lines = lines.drop_duplicates("row").reset_index(drop=True)
         lines["index"] = [self.index[row] for row in lines["row"]]
         return lines
+
+
+def asked_dimensions(session: Session, model: Any, width: int) -> int | None:
+    """Local lexical vectors and shortened ones are made at the length that is wanted."""
+    if not isinstance(model, str):
+        return None
+    usual = session.target(model, "embed").model.dimensions
+    return width if usual is not None and usual != width else None
+
+
+def query_vectors(
+    accessor: Accessor, queries: Sequence[str | None], width: int, model: Any, cache: Cache = "use", timeout: float = 180.0
+) -> npt.NDArray[np.float32]:
+    """Texts as queries to vectors of this length that the model made; NaN where there is no text.
+
+    Raises
+    ------
+    BadInput
+        The model makes vectors of another length.
+    """
+    how = How(model, None, Policy(cache=checked.cache(cache), on_error="raise", timeout=timeout), False, False, True)
+    options = checked.options(dimensions=asked_dimensions(accessor._session, model, width)) | {"input_type": "query"}
+    table = FrameTable(pd.DataFrame({"query": pd.Series(list(queries), dtype=object)}))
+    column = accessor._run(EMBED, table, {"on": "query", "options": options}, ColumnShape(pd.RangeIndex(len(table)), "vector"), how)
+    if column.isna().all():
+        return np.full((len(table), width), np.nan, dtype=np.float32)
+    made = matrix_of(column)
+    if made.shape[1] != width:
+        raise BadInput(
+            f"the vectors are of {width} numbers, and {model} makes {made.shape[1]}: name the model that made them with model=..."
+        )
+    return made
 
 
 def split(

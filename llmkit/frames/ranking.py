@@ -14,12 +14,13 @@ from ..adapter import Target
 from ..errors import BadInput
 from ..operations.rerank import MOST_DOCUMENTS
 from ..run import Run, to_the_caller
+from ..vectors.exact import Vectors, nearest
 from .columns import ColumnShape
 
-__all__ = ["Found", "Ranked", "best_rows", "normalised", "scored"]
+__all__ = ["MANY", "Found", "Ranked", "best_rows", "normalised", "scored", "with_score"]
 
-#: Rows compared at a time: a million vectors need no second matrix of their size.
-_BLOCK = 16_384
+#: Rows up to which comparing with each one is the quickest: above, an index pays.
+MANY = 300_000
 
 
 class Ranked(ColumnShape):
@@ -111,9 +112,14 @@ class Found(ColumnShape):
 
 def scored(frame: pd.DataFrame, order: npt.NDArray[np.intp], scores: npt.NDArray[np.float64]) -> pd.DataFrame:
     """These rows of the frame, in this order, with a column ``score``."""
-    rows = frame.iloc[order].copy()
-    levels = frame.columns.nlevels
-    rows["score" if levels == 1 else ("score", *[""] * (levels - 1))] = scores
+    return with_score(frame.iloc[order].copy(), score=scores)
+
+
+def with_score(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """These rows with columns set, whatever levels their names have."""
+    levels = rows.columns.nlevels
+    for name, values in columns.items():
+        rows[name if levels == 1 else (name, *[""] * (levels - 1))] = values
     return rows
 
 
@@ -128,13 +134,6 @@ def best_rows(
     matrix: npt.NDArray[np.float32], vector: npt.NDArray[np.float32], top_k: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """The rows nearest to ``vector`` by cosine, and their cosines, best first; rows of NaN (missing) never count."""
-    unit = vector / (np.linalg.norm(vector) or 1.0)
-    scores = np.empty(len(matrix), dtype=np.float32)
-    for start in range(0, len(matrix), _BLOCK):
-        block = matrix[start : start + _BLOCK]
-        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scores[start : start + _BLOCK] = (block @ unit) / np.where(lengths == 0, 1.0, lengths)
-    usable = np.flatnonzero(~np.isnan(scores))
-    best = usable[np.argsort(-scores[usable], kind="stable")[:top_k]]
-    return best, scores[best].astype(np.float64)
+    places, scores = nearest(np.asarray(vector, dtype=np.float32)[None], Vectors([matrix]), top_k)
+    found = places[0] >= 0
+    return places[0][found], scores[0][found]

@@ -391,6 +391,94 @@ max_attempts, max_concurrency
         )  # fmt: skip
         return self._carried_out(work, asked)
 
+    def sim_join(
+        self,
+        other: pd.DataFrame,
+        *,
+        left_on: Any,
+        right_on: Any,
+        k: int = 1,
+        threshold: float | None = None,
+        how: Literal["inner", "left"] = "inner",
+        suffixes: tuple[str, str] = ("_x", "_y"),
+        model: Any = None,
+        limit: int | None = None,
+        cache: Cache = "use",
+        on_error: OnError = "keep",
+        max_cost: float | None = None,
+        dry_run: bool = False,
+        show_progress: bool = True,
+        wait: bool = True,
+        timeout: float = 180.0,
+        max_attempts: int = 5,
+        max_concurrency: int = 64,
+    ) -> Any:
+        """Join each row with the rows of another frame that are nearest to it.
+
+        By cosine, and nothing else: no chat model is asked, as ``join`` does. Up to 100,000 x 100,000 rows all pairs are compared; above,
+        faiss names the candidates where it is installed (``pip install 'llmkit[ann]'``), and these are compared exactly.
+
+        Parameters
+        ----------
+        other : DataFrame
+            The right side.
+        left_on, right_on : column
+            Texts or vectors, of the two sides. Texts are embedded, equal ones once; beside a column of vectors by the model that made it.
+        k : int
+            Rows of ``other`` for each row of the frame, at the most.
+        threshold : float, optional
+            The least cosine, from -1 to 1.
+        how : {"inner", "left"}
+            Only rows that found another, or all rows of the left side.
+        suffixes : (str, str)
+            For columns that both sides have, as ``merge``; a column named ``score`` that one of them has gets its side's, too.
+        model : str, optional
+            That makes vectors of the texts; by default the one that made those of the other side, else what ``llmkit.use`` set.
+        limit : int, optional
+            Only the first so many rows of the left side are looked at.
+        cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, max_concurrency
+            As in ``chat``, for vectors of texts.
+
+        Returns
+        -------
+        DataFrame
+            A row for each pair, in the order of the left side, then the nearest first (the earlier of equally near ones); columns of both,
+            a float column ``score``, and a new index, as ``merge``. Rows without a text or vector have no neighbours.
+
+        Raises
+        ------
+        ConfigError
+            Before anything is sent: an unknown column or model, a missing key, vectors that do not compare.
+
+        Examples
+        --------
+        >>> import pandas as pd, llmkit
+        >>> asked = pd.DataFrame({"question": ["where is my parcel", "is the apple red"]})
+        >>> known = pd.DataFrame({"answer": ["red apple", "late parcel"]})
+        >>> near = asked.llm.sim_join(known, left_on="question", right_on="answer", model="local/lexical", show_progress=False)
+        >>> near["answer"].tolist()
+        ['late parcel', 'red apple']
+        """
+        from .semantic_asking import Asker
+        from .sim_join import Near, Side
+
+        asked = self._how(model, None, cache, on_error, max_cost, dry_run, show_progress, wait, timeout, max_attempts, max_concurrency)
+        if not isinstance(other, pd.DataFrame):
+            raise BadInput(f"sim_join takes another DataFrame, not {type(other).__name__}; a Series becomes one with .to_frame()")
+        if how not in ("inner", "left"):
+            raise ConfigError(f'how is "inner" or "left", not {how!r}')
+        if isinstance(model, list) and len(model) != 1:
+            raise BadInput("vectors of two models do not compare: name one model")
+        least = None if threshold is None else _number("threshold", threshold, -1.0, 1.0)
+        left, right = Side(self._frame, left_on, "left", checked.limit(limit)), Side(other, right_on, "right")
+        self._frame.iloc[:0].merge(other.iloc[:0], left_index=True, right_index=True, suffixes=suffixes)  # names that clash are told now
+
+        def embedder(known: Any) -> Asker:
+            return Asker(self, replace(asked, model=model if model is not None else known), EMBED, {})
+
+        work = Near(left, right, how, _whole("k", k, 1), least, suffixes, embedder, self._session.embedded_with.get)
+        return self._carried_out(work, asked)
+
     def dedup(
         self,
         on: Any,

@@ -38,6 +38,7 @@ __all__ = [
     "at_most",
     "claim_of",
     "different",
+    "of_length",
     "room_for_data",
     "sum_of",
     "text_table",
@@ -250,12 +251,17 @@ class Stages:
         return answers
 
     def embed(
-        self, asker: Asker, texts: Sequence[str], rows_of: Sequence[Sequence[int]], other: tuple[int, pd.Index[Any]] | None = None
+        self,
+        asker: Asker,
+        texts: Sequence[str],
+        rows_of: Sequence[Sequence[int]],
+        other: tuple[int, pd.Index[Any]] | None = None,
+        dimensions: int | None = None,
     ) -> npt.NDArray[np.float32]:
         """The vectors, of length one; NaN where there is none."""
         shape = AskedForVectors(self._index, rows_of, "vector", "embed", other)
         shape.session = asker.accessor._session
-        column = self._made(asker, EMBEDDING, text_table(texts), shape)
+        column = self._made(asker, EMBEDDING if dimensions is None else of_length(dimensions), text_table(texts), shape)
         if column.isna().all():
             return np.full((len(texts), 1), np.nan, dtype=np.float32)
         matrix = matrix_of(column)
@@ -300,6 +306,11 @@ class Stages:
 
 #: One vector for each text of ``text_table``.
 EMBEDDING: Asking = (EMBED, {"on": "text", "options": {}})
+
+
+def of_length(dimensions: int) -> Asking:
+    """The same, of so many numbers."""
+    return EMBED, {"on": "text", "options": {"dimensions": dimensions}}
 
 
 def text_table(texts: Sequence[str]) -> FrameTable:

@@ -19,7 +19,7 @@ from .procedure import Procedure
 from .semantic_asking import EMBEDDING, Asker, Questions, Rows, Stages, at_most, different, sum_of, text_table
 from .semantic_pairs import candidates
 
-__all__ = ["Joining", "sides_of"]
+__all__ = ["Joining", "side_by_side", "sides_of"]
 
 _SIDE = re.compile(r"\{(left|right):([^{}]+)\}")
 
@@ -166,14 +166,8 @@ class Joining:
     def _joined(self, mine: npt.NDArray[np.intp], other: npt.NDArray[np.intp], verdicts: list[Any]) -> pd.DataFrame:
         true = np.array([verdict is True for verdict in verdicts], dtype=bool)
         lefts, rights, _ = self._rows_of(mine[true], other[true])
-        if self._how_to == "left":
-            alone = sorted(set(range(len(self._left))) - set(lefts))
-            both = sorted([*zip(lefts, rights, strict=True), *((row, -1) for row in alone)])
-            lefts, rights = [row for row, _ in both], [row for _, row in both]
-        beside = np.array(rights, dtype=np.intp)
-        left = self._left.iloc[lefts].reset_index(drop=True)
-        right = self._right.iloc[beside[beside >= 0]].set_axis(np.flatnonzero(beside >= 0), axis=0)
-        return left.merge(right, left_index=True, right_index=True, how=self._how_to, suffixes=self._suffixes)
+        pairs = np.array(lefts, dtype=np.intp), np.array(rights, dtype=np.intp)
+        return side_by_side(self._left, self._right, *pairs, self._how_to, self._suffixes)[0]
 
     def _judged(
         self, mine: npt.NDArray[np.intp], other: npt.NDArray[np.intp], cosines: npt.NDArray[np.float32], verdicts: list[Any]
@@ -186,3 +180,27 @@ class Joining:
             "value": pd.array([verdicts[pair] for pair in pairs], dtype="boolean"),
         }
         return pd.DataFrame(columns)
+
+
+def side_by_side(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    lefts: npt.NDArray[np.intp],
+    rights: npt.NDArray[np.intp],
+    how: Any,
+    suffixes: tuple[str, str],
+) -> tuple[pd.DataFrame, npt.NDArray[np.intp]]:
+    """(columns of both, a row a pair, as ``merge`` makes them; for each row its pair, -1 where it is a left row that has none).
+
+    Pairs come in the order of the left rows.
+    """
+    pairs = np.arange(len(lefts))
+    if how == "left":
+        alone = np.setdiff1d(np.arange(len(left)), lefts)
+        order = np.argsort(np.concatenate([lefts, alone]), kind="stable")
+        nobody = np.full(len(alone), -1, dtype=np.intp)
+        lefts, rights, pairs = (np.concatenate(both)[order] for both in ((lefts, alone), (rights, nobody), (pairs, nobody)))
+    beside = rights >= 0
+    mine = left.iloc[lefts].reset_index(drop=True)
+    other = right.iloc[rights[beside]].set_axis(np.flatnonzero(beside), axis=0)
+    return mine.merge(other, left_index=True, right_index=True, how=how, suffixes=suffixes), pairs

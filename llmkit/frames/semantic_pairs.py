@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Groups", "candidates", "near_pairs"]
+from ..vectors.exact import Vectors, nearest
 
-#: Cosines that are looked at together: 16 million of them, 64 MB.
-_AT_ONCE = 1 << 24
+__all__ = ["Groups", "candidates", "near_pairs"]
 
 #: Vectors of one side of a block.
 _BLOCK = 2_048
@@ -24,28 +23,10 @@ def candidates(left: Floats, right: Floats, most: int) -> tuple[Places, Places, 
 
     Vectors are of length one; those of NaN have no neighbours.
     """
-    there = np.flatnonzero(~np.isnan(right).any(axis=1))
-    found = right[there]
-    most = min(most, len(there))
-    if not most:
-        return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
-    parts = []
-    size = max(1, _AT_ONCE // len(there))
-    asked = np.flatnonzero(~np.isnan(left).any(axis=1))
-    for start in range(0, len(asked), size):
-        rows = asked[start : start + size]
-        cosines = left[rows] @ found.T
-        # Before sorting: the nearest in no order, which is all that n x m cosines allow time for.
-        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most] if most < len(there) else np.tile(np.arange(most), (len(rows), 1))
-        nearest.sort(axis=1)  # ties fall to the earlier row
-        scores = np.take_along_axis(cosines, nearest, axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        nearest, scores = np.take_along_axis(nearest, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        parts.append((np.repeat(rows, most), there[nearest.ravel()], scores.ravel()))
-    if not parts:
-        return np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0, np.float32)
-    lefts, rights, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return lefts, rights, scores
+    places, cosines = nearest(left, Vectors([right]), most)
+    found = places >= 0
+    rows = np.nonzero(found)[0]
+    return rows, places[found], cosines[found].astype(np.float32)
 
 
 class Groups:
