@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import chat, embed, extraction, faults, growth, imports, latency, overhead, rate, structured
+from . import chat, cluster, embed, extraction, faults, files, growth, imports, latency, overhead, plans, rate, search, stream, structured
 from .contestants import Options
 from .measure import verdicts
 from .page import write_tables
@@ -32,10 +32,15 @@ _BY_PARTS = {
     "faults": faults,
     "overhead": overhead,
     "growth": growth,
+    "stream": stream,
     "extraction": extraction,
     "structured": structured,
+    "search": search,
+    "files": files,
+    "simulate": plans,
+    "cluster": cluster,
 }
-_WITH_RIVALS = ("rate", "latency", "faults", "overhead", "structured")
+_WITH_RIVALS = ("rate", "latency", "faults", "overhead", "structured", "files")
 _NAMES = (*_BY_HAND, *_BY_PARTS)
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 #: What one measurement is: rows, seconds, cpu (seconds of all threads, user and system), system (the kernel's share of it: files and
 #: sockets), threads (the same by thread, where the kernel tells), collector (the garbage collector's share), peak (bytes beyond what was
-#: held before); a benchmark adds what it counts itself.
+#: held before), resident (the same with it); a benchmark adds what it counts itself.
 Measured = dict[str, Any]
 
 
@@ -51,6 +51,7 @@ class Meter:
             "threads": {name: round(cpu - self._threads.get(name, 0.0), 2) for name, cpu in _cpu_of_threads().items()},
             "collector": self._collector.seconds,
             "peak": max(0, _peak() - self._resident),
+            "resident": _peak(),
         }
 
 

@@ -224,6 +224,10 @@ class Procedure(Run[T]):
             seconds=end - self._began,
         )
 
+    def _through(self) -> int:
+        p = self.progress()
+        return p.done + p.errors
+
     @property
     def cost(self) -> float | None:
         costs = [run.cost for run in self._billed()]
