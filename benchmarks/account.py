@@ -38,6 +38,8 @@ class Conditions:
     counting: bool = False
     #: What one token is worth on this server; clients that guess do best with 4.
     characters_per_token: float = 4.0
+    requests_per_minute: int = REQUESTS_PER_MINUTE
+    tokens_per_minute: int = TOKENS_PER_MINUTE
 
     @property
     def canned(self) -> bool:
@@ -103,11 +105,12 @@ class Refusal:
 class RateLimit:
     """Both budgets of one account. ``now`` counts seconds from any start that is not negative."""
 
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: str, requests_per_minute: int = REQUESTS_PER_MINUTE, tokens_per_minute: int = TOKENS_PER_MINUTE) -> None:
         if shape not in {"second", "minute"}:
             raise ValueError(f"a limit is kept by the second or by the minute, not by {shape!r}")
-        self.requests = _Second(REQUESTS_PER_MINUTE // 60) if shape == "second" else _Bucket(REQUESTS_PER_MINUTE)
-        self.tokens = _Bucket(TOKENS_PER_MINUTE)
+        self.per_minute = {"requests": requests_per_minute, "tokens": tokens_per_minute}
+        self.requests = _Second(requests_per_minute // 60) if shape == "second" else _Bucket(requests_per_minute)
+        self.tokens = _Bucket(tokens_per_minute)
 
     def ready_at(self, tokens: float, now: float) -> float:
         """When a request of so many tokens would be let in, if nobody else came."""
@@ -115,10 +118,11 @@ class RateLimit:
 
     def admit(self, tokens: float, now: float) -> Refusal | None:
         """The booking of one request, or why it is refused."""
-        for kind, amount, limit in (("requests", 1.0, REQUESTS_PER_MINUTE), ("tokens", tokens, TOKENS_PER_MINUTE)):
+        for kind, amount in (("requests", 1.0), ("tokens", tokens)):
             budget = self.requests if kind == "requests" else self.tokens
             wait = budget.ready_at(amount, now) - now
             if wait > 0:
+                limit = self.per_minute[kind]
                 used = limit * (1 - budget.left(now) / budget.limit)
                 return Refusal(kind, amount, used, limit, wait)
         self.requests.take(1, now)
@@ -128,8 +132,8 @@ class RateLimit:
     def headers(self, now: float) -> dict[str, str]:
         """What a truthful vendor says: limits by the minute, what is left right now, and when all of it will be there again."""
         return {
-            "x-ratelimit-limit-requests": str(REQUESTS_PER_MINUTE),
-            "x-ratelimit-limit-tokens": str(TOKENS_PER_MINUTE),
+            "x-ratelimit-limit-requests": str(self.per_minute["requests"]),
+            "x-ratelimit-limit-tokens": str(self.per_minute["tokens"]),
             "x-ratelimit-remaining-requests": str(max(0, math.floor(self.requests.left(now) + _NOTHING))),
             "x-ratelimit-remaining-tokens": str(max(0, math.floor(self.tokens.left(now) + _NOTHING))),
             "x-ratelimit-reset-requests": go_duration(self.requests.full_at(now) - now),

@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from . import plans
 from .measure import ROOT, Measured, best, per_row
 from .rate import CONDITIONS, WHAT
 from .results import read
+from .search import called
 
-_PAGES = ("README.md", "docs/performance.md")
+_PAGES = ("README.md", "docs/performance.md", "docs/scale.md", "docs/vectors.md")
 _NOT_MEASURED = "–"
 
 
 def write_tables() -> str:
     """Put every table where its marks are; the pages that changed, as a line."""
-    tables = {"contest": _contest, "limits": _limits, "growth": _growth}
+    tables = {"contest": _contest, "limits": _limits, "growth": _growth, "files": _files, "search": _search} | {
+        "plans": partial(_markdown, plans.PLAN_HEAD, plans.plan_lines()),
+        "checks": partial(_markdown, plans.CHECK_HEAD, plans.check_lines()),
+        "sharing": partial(_markdown, plans.SHARED_HEAD, plans.shared_lines()),
+    }
     changed = []
     for page in _PAGES:
         file = ROOT / page
@@ -142,3 +148,75 @@ def _growth() -> str:
         if _usable(found)
     ]
     return _markdown(("rows", "CPU ms a row", "rows a second", "memory over the frame"), lines)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- vectors
+
+
+def _search() -> str:
+    """``llmkit.Index`` beside bare numpy and bare faiss, by rows."""
+    entries = read("search")
+    lines = []
+    for name in sorted(entries, key=lambda name: int(name.partition("/")[0])):
+        rows, _, contestant = name.partition("/")
+        found = entries[name]
+        if not _usable(found):
+            continue
+        held_up = f"{1e3 * found['pause']:,.0f} ms ({1e3 * found['idle']:,.0f})" if "idle" in found else _NOT_MEASURED
+        figures = (f"{found['recall']:.3f}", f"{found['many']:,.0f}", f"{found['alone']:,.0f}", f"{found['cpu']:,.1f} s")
+        lines.append([f"{int(rows):,}", called(contestant), *figures, f"{found['peak'] / 1e6:,.0f} MB", held_up])
+    load = max((found["load"] for found in entries.values() if "load" in found), default=0.0)
+    head = (
+        "rows",
+        "",
+        "recall@10",
+        "queries a second, of 1,000 at once",
+        "one by one",
+        "CPU to build",
+        "memory over the frame",
+        "longest pause (idle)",
+    )
+    return f"{_markdown(head, lines)}\n\n{_dates('search')}, two cores, load up to {load:.0f} from other work."
+
+
+# ------------------------------------------------------------------------------------------------------------- Parquet to Parquet
+
+
+def _files() -> str:
+    """llmkit beside what else works on files and clusters."""
+    files = read("files")
+    names = dict.fromkeys(name.partition("/")[2] for name in files)
+    lines = []
+    for name in sorted(names, key=lambda name: not name.startswith("llmkit")):
+        free: Any = files.get(f"free/{name}")
+        limited: Any = files.get(f"limit/{name}")
+        cells = [
+            name,
+            f"{free['rows'] / free['seconds']:,.0f}" if _usable(free) else _NOT_MEASURED,
+            f"{per_row(free):.2f}" if _usable(free) else _NOT_MEASURED,
+            f"{free['peak'] / 1e6:,.0f} MB" if _usable(free) else _NOT_MEASURED,
+            f"{limited['rows'] / limited['seconds']:,.0f}, {limited['refused']:,} 429s" if _usable(limited) else _NOT_MEASURED,
+            *(_killed(files.get(f"{condition}/{name}")) for condition in ("worker", "all")),
+            _NOT_MEASURED if not _usable(free) else "yes" if free["in_order"] else "no",
+            f"{free['load']:.0f}" if _usable(free) else _NOT_MEASURED,
+        ]
+        lines.append([f"**{cell}**" for cell in cells] if name.startswith("llmkit") else cells)
+    head = (
+        f"measured {_dates('files')}",
+        "rows a second",
+        "CPU ms a row",
+        "memory",
+        "rows a second, limit 200",
+        "paid twice, a worker killed",
+        "paid twice, all killed",
+        "in order",
+        "load",
+    )
+    return _markdown(head, lines)
+
+
+def _killed(found: Any) -> str:
+    if not _usable(found):
+        return _NOT_MEASURED
+    lost = found["lost"] + found["wrong"]
+    return f"{found['repeats']:,} of {found['rows']:,}" + (f", {lost:,} lost" if lost else "")

@@ -79,6 +79,7 @@ def _measured(condition: str, do: Callable[[Job], Measured], ours: bool) -> Meas
         )
         counted = stats(url)
     bookings = counted.pop("bookings")
+    del counted["by_second"]
     best = ideal(conditions.shape, bookings)
     return {**found, **counted, "ideal": best, "ratio": found["seconds"] / best, "tokens": sum(bookings)}
 

@@ -168,11 +168,13 @@ class _Account:
 
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
-        self.limit = RateLimit(conditions.shape) if conditions.shape else None
+        self.limit = RateLimit(conditions.shape, conditions.requests_per_minute, conditions.tokens_per_minute) if conditions.shape else None
         self.began = time.monotonic()
         self.attempts: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.requests = self.refused = self.failed = self.in_flight = self.most_in_flight = 0
+        #: Requests let in, by the second since the start.
+        self.by_second: Counter[int] = Counter()
         #: Tokens of each request with a row that had not been seen yet, let in or not: what the best client would have had to send.
         self.bookings: list[int] = []
         self._rows_seen: set[str] = set()
@@ -187,6 +189,8 @@ class _Account:
             self.bookings.append(tokens)
         refusal = self.limit.admit(tokens, self.now()) if self.limit else None
         self.refused += refusal is not None
+        if refusal is None:
+            self.by_second[int(self.now())] += 1
         return refusal
 
     def headers(self) -> dict[str, str]:
@@ -200,8 +204,10 @@ class _Account:
             "answered": self.answered.total(),
             "rows_answered": len(self.answered),
             "duplicates": self.answered.total() - len(self.answered),
+            "in_flight": self.in_flight,
             "most_in_flight": self.most_in_flight,
             "bookings": self.bookings,
+            "by_second": [self.by_second[second] for second in range(max(self.by_second, default=-1) + 1)],
         }
 
 

@@ -58,7 +58,7 @@ def pinned() -> dict[str, list[str]]:
 def chosen(names: Sequence[str]) -> Iterator[Peer]:
     """The rivals of these names, or of these scripts' names; all for ``["all"]``."""
     known = [Peer(script, name) for script in pinned() for name in importlib.import_module(f"{__name__}.{script}").CONTESTANTS]
-    unknown = set(names) - {"all"} - {one.name for one in known} - {one.script for one in known}
+    unknown = set(names) - {"all"} - {one.name for one in known} - set(pinned())
     if unknown:
         raise SystemExit(f"no rival is named {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in known)}")
     for one in known:
