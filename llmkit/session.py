@@ -284,7 +284,7 @@ class Session:
         """
         first = route[0]
         if first.foreign is not None:
-            raise Unsupported("batch=True needs the key itself: name the model as \"provider/model\" instead of handing in a client")
+            raise Unsupported('batch=True needs the key itself: name the model as "provider/model" instead of handing in a client')
         there = first.adapter.jobs is not None and not operation.codecs and first.adapter.jobs(first) is not None
         if not there:
             raise Unsupported(f"{first.name} has no batch jobs for {operation.name}; leave batch=True out, or choose another model")

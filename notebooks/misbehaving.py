@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 
-from pretend import Answer, Server, first_sentence
+from pretend import Answer, Rule, Server, first_sentence
 
 
 class Misbehaving(Server):
@@ -24,28 +25,39 @@ class Misbehaving(Server):
         A text that has this in it is refused with a 400, as a content filter does.
     down : bool
         Every request meets a 503.
+    rules : mapping
+        What else it has than "m", which says the first sentence.
     """
 
     def __init__(
-        self, per_second: float = 1e9, faults: float = 0.0, hang: int = 0, refuses: str = "\0", down: bool = False, latency: float = 0.05
+        self,
+        per_second: float = 1e9,
+        faults: float = 0.0,
+        hang: int = 0,
+        refuses: str = "\0",
+        down: bool = False,
+        latency: float = 0.05,
+        rules: Mapping[str, Rule] | None = None,
     ) -> None:
-        super().__init__({"m": first_sentence}, latency)
+        super().__init__({"m": first_sentence, **(rules or {})}, latency)
         self.per_second, self.faults, self.hang, self.refuses, self.down = per_second, faults, hang, refuses, down
         #: How often each status was answered.
         self.statuses: Counter[int] = Counter()
         #: How often each text was answered; what stands here twice was paid twice.
         self.paid: Counter[str] = Counter()
-        #: When each request came in, in seconds since the first.
+        #: When each request came in, in seconds since the first; and which model it asked for.
         self.times: list[float] = []
-        self._began = 0.0
+        self.models: list[str] = []
+        self.began = 0.0
         self._bucket, self._filled = per_second, time.monotonic()
         self._chance = random.Random(7)
 
     def before(self, model: str, text: str) -> None:
         with self.lock:
             now = time.monotonic()
-            self._began = self._began or now
-            self.times.append(now - self._began)
+            self.began = self.began or now
+            self.times.append(now - self.began)
+            self.models.append(model)
             number, faulty = len(self.times), self._chance.random() < self.faults
             self._bucket = min(self.per_second, self._bucket + (now - self._filled) * self.per_second)
             self._filled = now

@@ -65,6 +65,9 @@ class Server:
         """Where a stand-in may misbehave: raise ``Answer``, or take its time."""
         time.sleep(self.seconds[model])
 
+    def elsewhere(self, method: str, path: str, body: bytes, kind: str) -> Any:
+        """Where a stand-in may have more addresses than chat: what is answered there, JSON or bytes; ``None``: there is no such."""
+
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
@@ -84,20 +87,25 @@ class _Handler(BaseHTTPRequestHandler):
     owner: Server
 
     def do_GET(self) -> None:
-        self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.owner.rules]})
+        if self.path.endswith("/models"):
+            self._send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.owner.rules]})
+        else:
+            self._elsewhere("GET", b"")
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        model, text = body["model"], _asked(body["messages"])
+        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if not self.path.endswith("/chat/completions"):
+            self._elsewhere("POST", content)
+            return
+        body = json.loads(content)
+        model, text = body["model"], asked(body)
         owner = self.owner
         with owner.lock:
             owner.requests += 1
             owner.in_flight += 1
         try:
             owner.before(model, text)
-            form = body.get("response_format") or {}
-            said = owner.rules[model](text, (form.get("json_schema") or {}).get("schema"))
-            said = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+            said = answered(owner.rules[model], body)
             with owner.lock:
                 owner.answers += 1
             self._say(body, said)
@@ -107,15 +115,20 @@ class _Handler(BaseHTTPRequestHandler):
             with owner.lock:
                 owner.in_flight -= 1
 
-    def _say(self, body: dict[str, Any], said: str) -> None:
-        asked = " ".join(_text(message["content"]) for message in body["messages"])
-        usage = {"prompt_tokens": 1 + len(asked) // 4, "completion_tokens": 1 + len(said) // 4}
-        usage["total_tokens"] = sum(usage.values())
-        same = {"id": "pretend", "created": int(time.time()), "model": body["model"]}
-        if not body.get("stream"):
-            choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-            self._send(200, {**same, "object": "chat.completion", "choices": [choice], "usage": usage})
+    def _elsewhere(self, method: str, content: bytes) -> None:
+        try:
+            found = self.owner.elsewhere(method, self.path, content, self.headers.get("content-type", ""))
+        except Answer as other:
+            self._send(other.status, {"error": {"message": other.message, "type": "pretend"}}, other.headers)
             return
+        self._send(200 if found is not None else 404, {"error": {"message": "no such address"}} if found is None else found)
+
+    def _say(self, body: dict[str, Any], said: str) -> None:
+        whole = completion(body, said)
+        if not body.get("stream"):
+            self._send(200, whole)
+            return
+        same = {name: whole[name] for name in ("id", "created", "model")}
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -124,15 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({**same, "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
             time.sleep(0.02)
         self._event({**same, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        self._event({**same, "choices": [], "usage": usage})
+        self._event({**same, "choices": [], "usage": whole["usage"]})
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _event(self, event: dict[str, Any]) -> None:
         self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
         self.wfile.flush()
 
-    def _send(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
-        content = json.dumps(body).encode()
+    def _send(self, status: int, body: dict[str, Any] | bytes, headers: Mapping[str, str] | None = None) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -143,10 +156,26 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: a notebook is no place for a server's log."""
 
 
-def _asked(messages: list[dict[str, Any]]) -> str:
+def asked(body: Mapping[str, Any]) -> str:
     """What the user asks: the data, where llmkit sends some; not the word that an answer to it could not be used."""
-    said = [_text(message["content"]) for message in messages if message["role"] == "user"]
+    said = [_text(message["content"]) for message in body["messages"] if message["role"] == "user"]
     return next((text for text in reversed(said) if text.startswith("<")), said[-1])
+
+
+def answered(rule: Rule, body: Mapping[str, Any]) -> str:
+    """What a rule says to the body of a request."""
+    form = body.get("response_format") or {}
+    said = rule(asked(body), (form.get("json_schema") or {}).get("schema"))
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+
+
+def completion(body: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """An answer in OpenAI's format."""
+    asked_for = " ".join(_text(message["content"]) for message in body["messages"])
+    usage = {"prompt_tokens": 1 + len(asked_for) // 4, "completion_tokens": 1 + len(said) // 4}
+    choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+    same = {"id": "pretend", "object": "chat.completion", "created": int(time.time()), "model": body["model"]}
+    return {**same, "choices": [choice], "usage": usage | {"total_tokens": sum(usage.values())}}
 
 
 def _text(content: Any) -> str:

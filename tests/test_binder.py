@@ -30,7 +30,7 @@ def test_the_requirements_are_an_extra_that_brings_what_the_notebooks_import() -
     assert [line for line in lines if line and not line.startswith("#")] == [".[notebooks]"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extra = " ".join(project["optional-dependencies"]["notebooks"])
-    assert all(needed in extra for needed in ("jupyterlab", "widgets", "local", "plot"))
+    assert all(needed in extra for needed in ("jupyterlab", "widgets", "local", "plot", "dask"))
 
 
 def test_the_python_is_one_that_llmkit_supports() -> None:

@@ -59,6 +59,8 @@ def test_a_notebook_runs_from_top_to_bottom_without_a_key_and_without_the_networ
 ) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
+    if "distributed" in (FOLDER / name).read_text("utf-8"):
+        pytest.importorskip("distributed")
     began = time.monotonic()
     notebook = executed(name, tmp_path, monkeypatch)
     seconds = time.monotonic() - began
@@ -107,6 +109,52 @@ def test_the_stand_ins_speak_as_openai_does(monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         server.stop()
         for module in ("pretend", "misbehaving"):
+            sys.modules.pop(module, None)
+
+
+def test_the_stand_in_takes_batch_jobs_as_openai_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from openai import NotFoundError, OpenAI
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import overnight
+
+    server = overnight.Overnight(per_hour=2)
+    client = OpenAI(api_key="no-key", base_url=server.url, max_retries=0)
+    try:
+        bodies = [{"model": "m", "messages": [{"role": "user", "content": f"Row {number}. And more."}]} for number in range(60)]
+        lines = [json.dumps({"custom_id": f"row-{number}", "body": body}) for number, body in enumerate(bodies)]
+        jobs = []
+        for some in (lines[:4], lines[4:], lines[:1]):
+            file = client.files.create(file=("in.jsonl", "\n".join(some).encode()), purpose="batch")
+            jobs.append(
+                client.batches.create(
+                    input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"llmkit": "mine"}
+                ).id
+            )
+        client.batches.cancel(jobs[2])
+        server.pass_hours(3)
+        assert [batch.id for batch in client.batches.list()] == jobs[::-1]
+        told = [client.batches.retrieve(job) for job in jobs]
+        assert [(one.status, one.request_counts.completed) for one in told if one.request_counts] == [
+            ("completed", 4), ("in_progress", 2), ("cancelled", 0),
+        ]  # fmt: skip
+        assert told[0].output_file_id is not None
+        answers = [json.loads(line) for line in client.files.content(told[0].output_file_id).text.splitlines()]
+        assert answers[1]["response"]["body"]["choices"][0]["message"]["content"] == "Row 1."
+        server.pass_hours(24)
+        late = client.batches.retrieve(jobs[1])
+        assert (late.status, late.error_file_id is not None) == ("expired", True)
+        # 21 hours more, until its day was over.
+        assert late.request_counts is not None and late.request_counts.completed == 2 * 22
+        assert set(server.paid.values()) == {1} and sum(server.paid.values()) == 4 + 2 * 22
+        with pytest.raises(NotFoundError):
+            client.batches.retrieve("batch_nobody")
+        with pytest.raises(NotFoundError):
+            client.embeddings.create(model="m", input="Row")
+    finally:
+        client.close()
+        server.stop()
+        for module in ("pretend", "misbehaving", "overnight"):
             sys.modules.pop(module, None)
 
 

@@ -115,6 +115,7 @@ class Ledger:
     """
 
     KINDS = ("requests", "tokens")
+    everywhere = False
     _ENTRY = struct.Struct("<dd")  # level, as of
     #: Looks at a file that another process holds, and the seconds until the next attempt; so many attempts in vain end the sharing.
     _LOOKS = 10
@@ -162,6 +163,9 @@ class Ledger:
         os.lseek(self._file, place, os.SEEK_SET)
         os.write(self._file, self._ENTRY.pack(level - taken, now))
         return taken, 0.0
+
+    def refused(self, seconds: float | None) -> None:
+        """Each process of a machine finds out for itself: it costs one refusal, and no file is read for it ten times a second."""
 
     def _hold(self) -> bool:
         assert self._file is not None

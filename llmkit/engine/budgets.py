@@ -29,6 +29,9 @@ _LONGER_HALVES_SECONDS = 3.0
 _RESERVE_SECONDS = 0.1
 _RESERVE_MOST_SECONDS = 0.5
 
+#: Of a limit that machines share, so much is used: what they send on time does not arrive on time.
+_SHARED_OF = 0.965
+
 #: Seconds' worth of a short window that may go at once, after a moment in which nothing could.
 _CATCH_UP_SECONDS = 0.12
 
@@ -66,9 +69,16 @@ class Bucket:
 
 
 class Shared(Protocol):
-    """Where several processes take from one limit: see ``accounts.Ledger``."""
+    """Where several processes take from one limit: see ``accounts.Ledger``, and ``scale.buckets.Share`` for several machines."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether limits that a provider counts are shared here too: what its headers say is left is then left to all."""
 
     def take(self, kind: str, amount: float, per_second: float, capacity: float) -> tuple[float, float]: ...
+
+    def refused(self, seconds: float | None) -> None:
+        """The provider told this process to slow down, for so long if it said so."""
 
 
 def _evenly(per_minute: float, now: float) -> Bucket:
@@ -136,12 +146,18 @@ class Budget:
     def ready_at(self, amount: float, now: float) -> float:
         if self._by_the_second and (room_at := self._room_at(amount * self.price, now)) > now:
             return room_at
-        if self._shared is not None and not self.counted:
-            return self._ready_at_shared(amount, now)
+        if self._shared is not None and (self._shared.everywhere or not self.counted):
+            turn = self._ready_at_shared(amount * self.price, now)
+            if turn > now or not self.counted:
+                return turn
         if self.short:
             return self.bucket.ready_at(amount * self.price, now)
         reserve = self._reserve * self.bucket.per_second if self.counted else 0.0
         return self.bucket.ready_at(amount * self.price + reserve, now)
+
+    def share(self, shared: Shared, kind: str) -> None:
+        """Other processes take from this limit too."""
+        self._shared, self._kind = shared, kind
 
     @property
     def _by_the_second(self) -> bool:
@@ -168,7 +184,10 @@ class Budget:
         if now < self._ask_at:
             return self._ask_at
         try:
-            taken, wait = self._shared.take(self._kind, amount - self._held, self.bucket.per_second, self.bucket.capacity)
+            per_second = self.bucket.per_second
+            if self._shared.everywhere:
+                per_second = min(per_second, self.per_minute / 60 * _SHARED_OF)
+            taken, wait = self._shared.take(self._kind, amount - self._held, per_second, self.bucket.capacity)
         except OSError:
             self._shared = None
             return self.bucket.ready_at(amount, now)
@@ -179,7 +198,7 @@ class Budget:
         return self._ask_at
 
     def take(self, amount: float, now: float) -> None:
-        self._held -= amount
+        self._held -= amount * self.price
         self.bucket.take(amount * self.price, now)
         if self._by_the_second:
             self._within.append((now, amount * self.price))

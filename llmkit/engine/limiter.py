@@ -435,10 +435,12 @@ class Limiter:
         self._give_back(permit, now)
         if error.per_minute and self.requests_per_minute != error.per_minute and not (self.requests and self.requests.by_hand):
             # Nothing is left of this minute, or there had been no refusal.
-            self.requests = Budget(error.per_minute, now, even=True)
+            self.requests = self._of_all(Budget(error.per_minute, now, even=True), "requests")
             self.requests.bucket.lower_to(0.0, now)
         if limits is not None:
             self.learn(limits, permit)
+        if self._shared is not None and isinstance(error, RateLimited):
+            self._shared.refused(error.retry_after)
         if error.retry_after:
             self._pause(now + error.retry_after, error)
         if isinstance(error, RateLimited) and not news:
@@ -505,22 +507,43 @@ class Limiter:
             if limits.requests.per_day or (self.requests is None and Budget.told(limits.requests, now) is None):
                 self._learn_day(limits.requests, permit, now)
             else:
-                self.requests = self._followed(self.requests, limits.requests, permit, permit.requests_by_now, self.sent, now)
+                self.requests = self._followed("requests", limits.requests, permit, permit.requests_by_now, self.sent, now)
         if limits.tokens is not None:
-            self.tokens = self._followed(self.tokens, limits.tokens, permit, permit.tokens_by_now, self._tokens_booked, now)
+            self.tokens = self._followed("tokens", limits.tokens, permit, permit.tokens_by_now, self._tokens_booked, now)
         if limits.input is not None:
             by_now, all_booked = permit.tokens_by_now - permit.output_by_now, self._tokens_booked - self._output_booked
-            self.input = self._followed(self.input, limits.input, permit, by_now, all_booked, now)
+            self.input = self._followed("input", limits.input, permit, by_now, all_booked, now)
         if limits.output is not None:
-            self.output = self._followed(self.output, limits.output, permit, permit.output_by_now, self._output_booked, now)
+            self.output = self._followed("output", limits.output, permit, permit.output_by_now, self._output_booked, now)
 
-    @staticmethod
-    def _followed(budget: Budget | None, said: Allowance, permit: Permit, by_now: float, booked: float, now: float) -> Budget | None:
+    def _followed(self, kind: str, said: Allowance, permit: Permit, by_now: float, booked: float, now: float) -> Budget | None:
+        budget: Budget | None = getattr(self, kind)
         if budget is None:
             budget = Budget.told(said, now)
+            if budget is not None:
+                self._of_all(budget, kind)
         if budget is not None:
             budget.follow(said, permit.sent_at, booked - by_now, by_now, now)
         return budget
+
+    def _of_all(self, budget: Budget, kind: str) -> Budget:
+        """A limit of the provider's, which workers on other machines take from as well."""
+        if self._shared is not None and self._shared.everywhere:
+            budget.share(self._shared, kind)
+        return budget
+
+    def told(self) -> dict[str, float]:
+        """Limits that the provider itself said: a minute's worth, by what is counted."""
+        said = {"requests": self.requests, "tokens": self.tokens, "input": self.input, "output": self.output}
+        return {kind: budget.per_minute for kind, budget in said.items() if budget is not None and not budget.by_hand}
+
+    def hear(self, told: Mapping[str, float], pause: float) -> None:
+        """What another process learned of this account: limits, and seconds for which nobody is to send."""
+        now = self.clock.now()
+        for kind in ("requests", "tokens", "input", "output"):
+            if kind in told and getattr(self, kind) is None:
+                setattr(self, kind, self._of_all(Budget(told[kind], now, even=True), kind))
+        self.paused_until = max(self.paused_until, now + pause)
 
     def _learn_day(self, said: Allowance, permit: Permit, now: float) -> None:
         """A day's quota is no pace; once it is used up, the account is closed until it comes back."""

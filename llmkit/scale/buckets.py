@@ -1,0 +1,185 @@
+"""One account's limit on many machines: who may send so much, and when, is said in one place and a second ahead.
+
+The `Buckets` of a cluster stand on its scheduler. They lay what is leased out one after another in time: a lease is so much from this
+moment to that one, and no two of one account overlap, so however many workers there are, no second sees more than the limit. A lease is
+spent when it is granted: a worker that dies with one wastes less than a second and makes nobody wait. Each process has a `Share`, which
+spends its leases evenly over their time; what it could not use in its time is lost and not caught up with, since a worker that stood still
+for a moment would send at once what belongs to others now.
+
+No clock is shared: moments travel as seconds from now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Buckets", "Lease", "Share"]
+
+#: Seconds' worth that all leases of an account together may lie ahead.
+HORIZON = 1.0
+#: Seconds' worth of a lease, and for how long a worker that asked counts as one of those who share.
+WORTH = 0.3
+ASKED_LATELY = 3.0
+#: Seconds after a refusal that said none, in which nothing is leased.
+PENALTY = 0.25
+#: A refusal asks for no more than this of all workers; one that asks for hours is for those to judge who see it.
+LONGEST_PENALTY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """``amount`` to be spent from ``begins`` to ``ends``, which are seconds from now."""
+
+    amount: float
+    begins: float
+    ends: float
+
+
+@dataclass(slots=True)
+class _Line:
+    """What of one limit is leased: all up to ``until``; and when each worker asked last."""
+
+    until: float = 0.0
+    askers: dict[str, float] = field(default_factory=dict)
+
+
+class Buckets:
+    """The limits of the accounts that a cluster asks on. One thread only.
+
+    Parameters
+    ----------
+    now : callable
+        A clock that nobody sets.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._paused: dict[str, float] = {}
+        #: Limits that providers told some worker, by account and kind: a minute's worth.
+        self.told: dict[str, dict[str, float]] = {}
+
+    def lease(self, account: str, kind: str, worker: str, least: float, per_second: float) -> Lease | float:
+        """A lease of ``least`` or more for a worker; or seconds until it is worth asking again, where others have all of the near future.
+
+        Parameters
+        ----------
+        account : str
+            A fingerprint: who is asked with which key for which model.
+        kind : str
+            What is counted, ``"requests"`` or ``"tokens"``.
+        worker : str
+            Who asks.
+        least : float
+            What its next request takes.
+        per_second : float
+            The limit.
+        """
+        now = self._now()
+        line = self._lines.setdefault((account, kind), _Line())
+        line.askers[worker] = now
+        if per_second <= 0:
+            return HORIZON
+        begins = max(now, line.until, self._paused.get(account, 0.0))
+        if begins > now + HORIZON + 1e-6:
+            return begins - now - HORIZON
+        line.askers = {name: at for name, at in line.askers.items() if at > now - ASKED_LATELY}
+        share = float(int(WORTH * per_second / len(line.askers)))
+        amount = max(least, share)
+        line.until = begins + amount / per_second
+        return Lease(amount, begins - now, line.until - now)
+
+    def refuse(self, account: str, seconds: float | None) -> None:
+        """A provider told somebody to slow down: nobody gets a lease for so long."""
+        wait = PENALTY if not seconds else min(seconds, LONGEST_PENALTY)
+        self._paused[account] = max(self._paused.get(account, 0.0), self._now() + wait)
+
+    def paused(self, account: str) -> float:
+        """Seconds for which nothing is leased."""
+        return max(0.0, self._paused.get(account, 0.0) - self._now())
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lease as it is spent: nothing is left of it before ``at``."""
+
+    at: float
+    ends: float
+    per_second: float
+
+
+class Share:
+    """What this process may take of an account's limits: a ``budgets.Shared``.
+
+    Parameters
+    ----------
+    ask : callable
+        ``ask(kind, least, per_second)`` sends for a lease, without waiting for it; ``granted`` or ``missed`` says what came.
+    tell : callable
+        ``tell(seconds)``: the provider refused a request here; ``None`` where it did not say for how long.
+    now : callable
+        A clock that nobody sets.
+    """
+
+    everywhere = True
+
+    #: Seconds before the end of what is leased that more is asked for; a lease that was promised and did not come is asked for anew.
+    AHEAD = 0.15
+    PATIENCE = 10.0
+    #: Seconds between two looks for a lease that is on its way.
+    LOOK = 0.02
+    #: Seconds until one that was not granted is asked for anew.
+    AGAIN = 0.3
+    #: Seconds' worth that may be caught up with.
+    LATE = 0.012
+
+    def __init__(
+        self, ask: Callable[[str, float, float], Any], tell: Callable[[float | None], Any], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask = ask
+        self._tell = tell
+        self._now = now
+        # Leases come in from another thread: appended there, taken from the left here.
+        self._held: dict[str, deque[_Held]] = {}
+        self._asked: dict[str, float] = {}
+        #: What was taken beyond the end of a lease, and belongs to the next.
+        self._owed: dict[str, float] = {}
+
+    def take(self, kind: str, amount: float, per_second: float, capacity: float) -> tuple[float, float]:
+        """(what was taken, seconds to wait): ``amount``, or nothing and how long until it is worth asking again."""
+        now = self._now()
+        held = self._held.setdefault(kind, deque())
+        while held and held[0].ends <= now - self.LATE:
+            held.popleft()
+        if (held[-1].ends if held else now) < now + self.AHEAD and now > self._asked.get(kind, float("-inf")) + self.PATIENCE:
+            self._asked[kind] = now
+            self._ask(kind, amount, per_second)
+        if not held:
+            return 0.0, self.LOOK
+        first = held[0]
+        if owed := self._owed.pop(kind, 0.0):
+            first.at += owed / first.per_second
+        if first.at > now:
+            return 0.0, min(first.at - now, self.AHEAD)
+        first.at = max(first.at, now - self.LATE) + amount / first.per_second
+        if first.at >= first.ends - 1e-9:
+            held.popleft()
+            self._owed[kind] = max(0.0, first.at - first.ends) * first.per_second
+        return amount, 0.0
+
+    def granted(self, kind: str, lease: Lease) -> None:
+        now = self._now()
+        held = _Held(now + lease.begins, now + lease.ends, lease.amount / max(1e-9, lease.ends - lease.begins))
+        self._held.setdefault(kind, deque()).append(held)
+        self._asked.pop(kind, None)
+
+    def missed(self, kind: str) -> None:
+        """No lease came: it is asked for anew when it is wanted."""
+        self._asked[kind] = self._now() - self.PATIENCE + self.AGAIN
+
+    def refused(self, seconds: float | None) -> None:
+        self._tell(seconds)
