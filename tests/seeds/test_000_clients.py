@@ -14,10 +14,12 @@ import pytest
 from pydantic import BaseModel
 
 import llmkit
+from llmkit import Session, session
 from llmkit.clients import modes_of
 from llmkit.foreign import provider_at
 from llmkit.session import default
 from tests.loopback import Loopback, error_of, heard_in, speech_of, vector_of
+from tests.providers.conformance.conftest import Hurried
 from tests.seeds import KEY, PIXEL, keyed, moved
 
 #: The document's providers, with a model of each that is served today.
@@ -286,6 +288,20 @@ def test_a_massive_batch_of_embeddings_is_one_call_and_few_requests(vendors: Loo
     assert matrix.shape == (5000, 8)
     np.testing.assert_array_equal(matrix[4321], vector_of("row 04321."))
     assert vendors.requests <= 50
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_structured_answers_come_by_a_vendors_own_batch_job(vendors: Loopback, provider: str) -> None:
+    needs_sdk_of(provider)
+    session.default.made = Session(clock=Hurried())  # a night passes at once
+    run = rows(0, 20).llm.extract(Review, on="text", model=CHATS[provider], batch=True, show_progress=False)
+    reviews = run.result()
+    assert list(reviews.columns) == ["mood", "stars"]
+    assert reviews["mood"].isin(["good", "bad"]).all() and pd.api.types.is_integer_dtype(reviews["stars"])
+    assert vendors.count("row") == 0, "nothing was asked live"
+    assert len(vendors.batches.jobs) == 1
+    by_hand = llmkit.job(run.id).result()
+    pd.testing.assert_frame_equal(by_hand, reviews)
 
 
 # ----------------------------------------------------------------------------------------- what each provider is wanted for
