@@ -151,11 +151,13 @@ class Codec:
 
 @dataclass(frozen=True, slots=True)
 class JobBounds:
-    """The most that one batch job of the vendor may hold; ``inputs`` counts the texts of embeddings in all its requests."""
+    """The most that one batch job of the vendor may hold; ``inputs`` counts the texts of embeddings in all its requests. ``kept_hours``
+    is how long its results can be fetched, where the vendor says."""
 
     requests: int
     bytes: int
     inputs: int | None = None
+    kept_hours: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

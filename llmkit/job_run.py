@@ -15,6 +15,9 @@ __all__ = ["JobRun", "Work"]
 
 T = TypeVar("T")
 
+#: Seconds that ``status(refresh=True)`` waits for the provider at the most.
+_REFRESH_SECONDS = 10.0
+
 
 class Work(Protocol):
     """What the run's jobs are doing: see ``engine.jobs.Overnight``."""
@@ -33,12 +36,16 @@ class Work(Protocol):
 
     def stop(self) -> Coroutine[Any, Any, None]: ...
 
+    async def look_now(self, seconds: float) -> None:
+        """Look at all jobs now, and wait for that so many seconds at the most."""
+
 
 class JobRun(Run[T]):
     """What one call by batch jobs is doing. It goes on at the provider whatever becomes of this process.
 
     ``result()`` and ``wait()`` may take 24 hours and be interrupted at any time: that stops the waiting, and nothing else. The same call
-    again, or ``llmkit.job(run.id)``, takes it up in any process.
+    again, or ``llmkit.job(run.id)``, takes it up in any process. An answer is paid by the run that takes it in: of several that wait for
+    one job, in this process or others, the others count it as stored in ``usage()`` and ``cost``.
     """
 
     #: Set by the session.
@@ -46,15 +53,23 @@ class JobRun(Run[T]):
     table: Callable[[], Any]
     live: Callable[[], Any] | None = None
 
-    def status(self) -> Any:
-        """How far the jobs are.
+    def status(self, refresh: bool = False) -> Any:
+        """How far the jobs are, as the provider said when it was last asked.
+
+        Parameters
+        ----------
+        refresh : bool
+            Ask now, and wait for that ten seconds at the most. Where the provider does not answer, ``looked`` stays what it was.
 
         Returns
         -------
         DataFrame
             A row for each job at the provider: ``run`` (that submitted it), ``part``, ``id`` (the provider's), ``state`` (the provider's
-            word, once it has one), ``requests``, ``done``, ``failed``, ``created``, ``expires``, ``note`` (what keeps it from going on).
+            word, once it has one), ``requests``, ``done``, ``failed``, ``created``, ``expires``, ``looked`` (when the provider said so),
+            ``note`` (what keeps it from going on).
         """
+        if refresh and not self.done:
+            event_loop.call(self.work.look_now, _REFRESH_SECONDS)
         return self.table()
 
     def submitting(self) -> JobRun[T]:
@@ -79,6 +94,7 @@ class JobRun(Run[T]):
                 bar.close()
         if self.done:
             self._raise_what_stopped_it()
+        self._tell_notes()
         return self
 
     def _let_go(self, seconds: float = 0.8) -> str:

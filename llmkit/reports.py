@@ -122,13 +122,14 @@ def usage(by: str | Sequence[str] = "model", since: Any = None) -> pd.DataFrame:
     -------
     DataFrame
         What was asked for in ``by``; ``requests``, ``rows``; ``answers`` that were paid, ``errors`` and ``stored`` (tasks: equal rows are
-        one); ``input_tokens``, ``cached_input_tokens``, ``output_tokens``; ``cost`` in US dollars, missing where that of one run is
+        one); ``input_tokens``, ``cached_input_tokens``, ``output_tokens``; ``cost`` in US dollars, missing where that of one answer is
         unknown, and ``cost_at_least``, the sum of what is known; ``saved``, the dollars that vendors' prompt caches took off at today's
         prices, where known; ``possibly_billed`` (requests whose answer was lost on the way); ``p50_seconds``, ``p90_seconds``,
         ``p95_seconds`` and ``p99_seconds`` from the first attempt at an answer to its coming, and ``queue_p50_seconds`` and so on for the
         time before, in which it was ready and waited for its turn; ``error_rate`` and ``cache_hit_rate`` (of all tasks),
         ``fallback_rate`` (paid answers that the first model of the route did not give), ``answers_per_request`` (how full batches were),
-        ``unfinished`` (runs that are still going or were killed: their requests, stored answers and cost are unknown and in no sum).
+        ``unfinished`` (runs that are still going or were killed: their answers, tokens and cost count as far as they are kept; their
+        requests and stored answers are unknown and in no sum).
 
     Notes
     -----
@@ -239,7 +240,8 @@ class Report:
 
     def _texts(self) -> list[list[str]]:
         table = self._table
-        costs = [_dollars(cost, least) for cost, least in zip(table["cost"], table["cost_at_least"], strict=True)]
+        columns_of_costs = (table[name] for name in ("cost", "cost_at_least", "unfinished"))
+        costs = [_dollars(math.nan if going else cost, least) for cost, least, going in zip(*columns_of_costs, strict=True)]
         columns: dict[str, list[str]] = {
             "model": table["model"].tolist(),
             "requests": _said(table["requests"], ","),
@@ -739,7 +741,7 @@ class _Journal:
                 "requests": lines["requests"].where(~lines["unfinished"], 0.0),
                 **{name: lines[name] for name in _TOKENS},
                 # Where nothing was sent, nothing was paid, whatever it would have cost.
-                "cost": lines["cost"].mask(lines["requests"] == 0, 0.0),
+                "cost": lines["cost"].mask(lines["requests"] == 0, 0.0).where(~lines["unfinished"], self._paid_so_far()),
                 "unfinished": lines["unfinished"].astype(float),
                 "lost": [sum(float(part[_AT["lost"]]) for part in self._parts.get(line, {}).values()) for line in range(len(lines))],
                 "saved": [self._saved(line) for line in range(len(lines))],
@@ -780,6 +782,11 @@ class _Journal:
                 cells[model]["requests"] = 0.0 if whole["unfinished"] else cells[model]["billed"] if one_each else math.nan
                 cells[model]["cost"] = costs.get(model, math.nan)
         return [{"line": line, "model": model, **cell} for model, cell in cells.items()]
+
+    def _paid_so_far(self) -> list[float]:
+        """US dollars by line of the outcomes that are there, each as it was priced when it came."""
+        sums = [sum(self._parts.get(line, {}).values(), np.zeros(len(_PART))) for line in range(len(self.lines))]
+        return [math.nan if one[_AT["unpriced"]] else float(one[_AT["dollars"]]) for one in sums]
 
     def _saved(self, line: int) -> float:
         parts, route = self._parts.get(line, {}), self._routes[line]

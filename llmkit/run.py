@@ -204,14 +204,17 @@ class Run(Generic[T]):
                 "See llmkit.last().errors()",
                 stacklevel=to_the_caller(),
             )
-        notes, self.outcomes.notes = self.outcomes.notes, []
-        for note in notes:
-            warnings.warn(f"llmkit: {note}", stacklevel=to_the_caller())
+        self._tell_notes()
         if self.owed:
             warnings.warn(
                 f"{self.owed} answers are in memory only: another process holds the cache file. They are written as soon as it lets go.",
                 stacklevel=to_the_caller(),
             )
+
+    def _tell_notes(self) -> None:
+        notes, self.outcomes.notes = self.outcomes.notes, []
+        for note in notes:
+            warnings.warn(f"llmkit: {note}", stacklevel=to_the_caller())
 
     def _kept(self) -> str:
         rows = self.outcomes.rows
@@ -357,7 +360,7 @@ class Run(Generic[T]):
         attempts = np.asarray(self.outcomes.attempts)[: len(self.outcomes)]
         return int(np.maximum(attempts, 1).sum(dtype=np.int64)) - len(attempts)
 
-    def status(self) -> Any:
+    def status(self, refresh: bool = False) -> Any:
         """How far the jobs of a batch run (``batch=True``) are; a live run has none."""
         raise Unsupported("this run has no batch jobs; progress() tells how far it is")
 

@@ -78,6 +78,8 @@ class Part:
         Times in succession that the vendor did not know the job, or us.
     trouble : str
         What keeps it from going on at the moment.
+    looked : float or None
+        Unix time at which the vendor last said how it stands.
     """
 
     number: int
@@ -98,6 +100,7 @@ class Part:
     error: Mapping[str, Any] | None = None
     missed: int = 0
     trouble: str = ""
+    looked: float | None = None
 
     def note(self, state: JobState) -> None:
         """Take down what the vendor says."""
@@ -105,7 +108,7 @@ class Part:
         self.said, self.done, self.failed = state.said, state.done, state.failed
         self.outputs, self.expires = list(state.outputs), state.expires
         self.error = None if state.error is None else facts_of(state.error)
-        self.missed, self.trouble = 0, ""
+        self.missed, self.trouble, self.looked = 0, "", time.time()
         self.state = ENDED if state.state == "ended" else SENT
 
     def as_ended(self) -> JobState:

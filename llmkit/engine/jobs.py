@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,6 +81,9 @@ _BELIEVED_AFTER = 3
 #: Seconds until a job is submitted again that the vendor had no room for, then twice as long.
 _ROOM_SECONDS, _ROOM_MOST_SECONDS = 120.0, 3600.0
 
+#: A vendor that keeps results for less than this is warned of when a job goes there.
+_WARNED_BELOW_HOURS = 72
+
 #: Results are read so many at a time, and from so many bytes.
 _SLICE, _SLICE_BYTES = 256, 4_000_000
 
@@ -144,6 +147,8 @@ class Overnight:
     stopping: bool = False
     books: dict[str, Book] = field(default_factory=dict)
     stir: Callable[[], None] = lambda: None
+    #: Who waits for the next look at all jobs.
+    waiting: list[asyncio.Event] = field(default_factory=list)
 
     async def carry_out(self) -> None:
         """Settle every task of the plan; returns normally also when the run was stopped."""
@@ -152,6 +157,20 @@ class Overnight:
             await JobLine(self.engine, self.plan, self).run()
         finally:
             self.submitted, self.doing = True, ""
+            self.looked(self.waiting)
+
+    async def look_now(self, seconds: float) -> None:
+        """Look at all jobs now, and wait for that so many seconds at the most."""
+        through = asyncio.Event()
+        self.waiting.append(through)
+        self.stir()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(through.wait(), seconds)
+
+    @staticmethod
+    def looked(waiting: Iterable[asyncio.Event]) -> None:
+        for through in waiting:
+            through.set()
 
     async def stop(self) -> None:
         """Cancel at the vendor; what was answered by then is still taken in."""
@@ -235,6 +254,7 @@ class JobLine(Line):
         stopped: LLMError | None = None
         try:
             await self._open_books()
+            await self.engine.recall(self.route)  # before answers teach anything: what was learned of limits must not be lost over it
             await self._make_room()
             if self.work.taken is None:
                 await self._draw()
@@ -319,12 +339,21 @@ class JobLine(Line):
             if await off_loop(_on_disk, lines.finish):
                 await off_loop(_on_disk, self._begin_book, lines.parts, account)
                 self._folders[self.plan.run_id] = self.shelf.folder(self.plan.run_id)
+                self._say_how_long_results_are_kept()
         except BaseException:
             if lines is not None and self.plan.run_id not in self._folders:
                 lines.discard()
             raise
         finally:
             gate.release()
+
+    def _say_how_long_results_are_kept(self) -> None:
+        hours = self.jobs.bounds(self.target).kept_hours
+        if hours is not None and hours < _WARNED_BELOW_HOURS:
+            self.outcomes.notes.append(
+                f"{self.target.provider.name} keeps the results of batch jobs for {hours} hours only: wait for this run, or take it up "
+                f"with llmkit.job({self.plan.run_id!r}), within {hours} hours of its jobs' end"
+            )
 
     def _next_part(self) -> int:
         book = self.work.books.get(self.plan.run_id)
@@ -454,10 +483,12 @@ class JobLine(Line):
         wait = _LOOK_SECONDS
         while True:
             going = stirred = False
+            waiting, self.work.waiting = self.work.waiting, []  # a look that was begun before they asked is none of theirs
             for folder in self._folders.values():
                 changed, open_still = await self._see_to(folder)
                 stirred, going = stirred or changed, going or open_still
             self.work.submitted, self.work.doing = True, "waiting for the provider"
+            self.work.looked(waiting)
             if not going:
                 return
             await self._pause(wait)
@@ -514,8 +545,9 @@ class JobLine(Line):
             return
         try:
             if part.state == WRITTEN and self.clock.now() >= self._not_before.get(name, 0.0):
-                if len(book.parts) > 1 and not book.cancelled:
-                    self.work.doing = f"submitting {part.number} of {len(book.parts)}"
+                if not book.cancelled:
+                    # Said also of one job: the first submit loads the vendor's SDK, which takes seconds where the disk is cold.
+                    self.work.doing = "submitting" if len(book.parts) == 1 else f"submitting {part.number} of {len(book.parts)}"
                 await self._in_folder(hold, self._submit, folder, book, part)
                 self._tries = 0
             elif part.state == SENT:
@@ -606,7 +638,7 @@ class JobLine(Line):
         except (RequestError, ModelGone):
             raise InvalidRequest(
                 "a job was being submitted when the run broke off, and the provider lists none: whether there is one is not known; "
-                "run.retry() asks these rows again",
+                "the same call again asks for these rows",
                 kind="unknown_submit",
             ) from None
 
@@ -634,6 +666,7 @@ class JobLine(Line):
     async def _take_in(self, hold: Hold, folder: Folder, book: Book, part: Part) -> None:
         """Put the answers of a part into the store, and tell the rows that have none why."""
         lines = await self._in_folder(hold, folder.keys, part.number)
+        sizes = self._sizes(lines, part)
         left, failed = set(lines), dict[bytes, LLMError]()
         whole = None if part.error is None else signed(error_of(part.error), [], self.target)
         strangers = damaged = 0
@@ -652,6 +685,8 @@ class JobLine(Line):
                     if isinstance(one.outcome, Reply):
                         left.discard(key)
                         failed.pop(key, None)
+                        if key not in known:
+                            self.engine.account(self.target).learn(sizes[key], one.usage)
                         self._settle_answer(key, one, known.get(key))
                     elif isinstance(one.outcome, LLMError):
                         failed.setdefault(key, one.outcome)
@@ -673,6 +708,14 @@ class JobLine(Line):
             part.state = TAKEN
             told_later = [(key, failed.get(key) or whole or unanswered) for key in left]
             await self._in_folder(hold, self._close_part, folder, book, part, told_later)
+
+    def _sizes(self, lines: Mapping[bytes, int], part: Part) -> dict[bytes, int]:
+        """Bytes of each body: what stands around it in a line is the same for all."""
+        assert self._as_sent is not None
+        body = self.target.codec.encode((self._as_sent,), self.target)
+        around = len(self.jobs.line(bytes(16).hex(), body, self.target)) + 1 - len(body)
+        ends = [*lines.values(), part.bytes][1:]
+        return {key: max(0, end - start - around) for (key, start), end in zip(lines.items(), ends, strict=True)}
 
     async def _is_kept(self) -> bool:
         """Whether all answers so far are on the disk; until then nothing that could be read again may go."""
@@ -697,7 +740,7 @@ class JobLine(Line):
 
     def _unanswered(self, part: Part) -> LLMError:
         said = f" ({part.said})" if part.said else ""
-        error = ServerFault(f"the batch job ended before this row was answered{said}; run.retry() asks it again", kind="unanswered")
+        error = ServerFault(f"the batch job ended before this row was answered{said}; the same call again asks for it", kind="unanswered")
         return signed(error, [], self.target)
 
     async def _stored_already(self, ours: Mapping[Any, _Read]) -> dict[bytes, Stored]:
@@ -770,7 +813,7 @@ class JobLine(Line):
         told: dict[bytes, LLMError] = {}
         for folder in self._folders.values():
             told |= await off_loop(folder.errors)
-        lost = ServerFault("no batch job has answered this row; run.retry() asks it again", kind="unanswered")
+        lost = ServerFault("no batch job has answered this row; the same call again asks for it", kind="unanswered")
         for number in pending:
             key = outcomes.keys[number]
             self._fail(key, signed(told.get(key, lost), [], self.target), asked=False)
@@ -813,7 +856,9 @@ class JobLine(Line):
             return BadOutput(f"the answer could not be read ({type(error).__name__})", kind="unreadable")
         if isinstance(outcome, Request):
             # What was wrong with an answer is told to the model in a next round, and a job has only one.
-            outcome = BadOutput("the answer is not valid; run.retry() asks this row live, and again where it has to", kind="invalid")
+            outcome = BadOutput(
+                "the answer is not valid; the same call without batch=True asks for this row, and again where it has to", kind="invalid"
+            )
         if isinstance(outcome, LLMError):
             outcome.usage = reply.usage
             return outcome

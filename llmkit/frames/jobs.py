@@ -79,9 +79,9 @@ def status_of(work: Overnight) -> pd.DataFrame:
     """What ``run.status()`` hands back."""
     lines = [_line_of_part(book, part) for book, part in work.parts()]
     kinds = {"run": TEXT, "id": TEXT, "state": TEXT, "note": TEXT}
-    names = ["run", "part", "id", "state", "requests", "done", "failed", "created", "expires", "note"]
+    names = ["run", "part", "id", "state", "requests", "done", "failed", "created", "expires", "looked", "note"]
     frame = pd.DataFrame(lines, columns=names)
-    for name in ("created", "expires"):
+    for name in ("created", "expires", "looked"):
         frame[name] = pd.to_datetime(frame[name].astype("float64"), unit="s", utc=True)
     return frame.astype({**kinds, "part": "int64", "requests": "int64", "done": "int64", "failed": "int64"})
 
@@ -89,7 +89,8 @@ def status_of(work: Overnight) -> pd.DataFrame:
 def _line_of_part(book: Book, part: Part) -> tuple[Any, ...]:
     state = part.said or ("submitting" if part.intent is not None else "to be submitted")
     note = part.trouble or ("" if part.error is None else str(part.error["message"]))
-    return book.id, part.number, part.id or None, state, part.requests, part.done, part.failed, part.intent, part.expires, note or None
+    counts = part.requests, part.done, part.failed
+    return book.id, part.number, part.id or None, state, *counts, part.intent, part.expires, part.looked, note or None
 
 
 # ----------------------------------------------------------------------------------------------------------------- submitting

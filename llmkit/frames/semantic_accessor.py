@@ -395,8 +395,9 @@ max_attempts, max_concurrency
         self,
         other: pd.DataFrame,
         *,
-        left_on: Any,
-        right_on: Any,
+        on: Any = None,
+        left_on: Any = None,
+        right_on: Any = None,
         k: int = 1,
         threshold: float | None = None,
         how: Literal["inner", "left"] = "inner",
@@ -422,8 +423,11 @@ max_attempts, max_concurrency
         ----------
         other : DataFrame
             The right side.
+        on : column
+            Texts or vectors, named so on both sides; both columns are kept, with ``suffixes``. Texts are embedded, equal ones once; beside
+            a column of vectors by the model that made it.
         left_on, right_on : column
-            Texts or vectors, of the two sides. Texts are embedded, equal ones once; beside a column of vectors by the model that made it.
+            Instead of ``on``, where the sides name it differently.
         k : int
             Rows of ``other`` for each row of the frame, at the most.
         threshold : float, optional
@@ -469,6 +473,9 @@ max_attempts, max_concurrency
             raise ConfigError(f'how is "inner" or "left", not {how!r}')
         if isinstance(model, list) and len(model) != 1:
             raise BadInput("vectors of two models do not compare: name one model")
+        if (on is None) == (left_on is None) or (left_on is None) != (right_on is None):
+            raise BadInput("sim_join takes either on=, or left_on= and right_on=")
+        left_on, right_on = (left_on, right_on) if on is None else (on, on)
         least = None if threshold is None else _number("threshold", threshold, -1.0, 1.0)
         left, right = Side(self._frame, left_on, "left", checked.limit(limit)), Side(other, right_on, "right")
         self._frame.iloc[:0].merge(other.iloc[:0], left_index=True, right_index=True, suffixes=suffixes)  # names that clash are told now

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from ..adapter import JobAnswer, JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, RequestError
-from .job_calls import SLACK, Account, counted, is_gone, submitting, unix
+from ..errors import InvalidRequest
+from .job_calls import SLACK, Account, Classify, counted, looked_at, submitting, unix
 
 __all__ = ["jobs_of"]
 
@@ -31,7 +31,7 @@ _BOUNDS = JobBounds(requests=100_000, bytes=256_000_000 - len(_HEAD) - len(_TAIL
 _PAGE = 100
 
 
-def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this wire.
 
     Parameters
@@ -64,18 +64,6 @@ def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mappin
             ]
         return found[::-1]  # the one that was made next after the intent first
 
-    def look(target: Target, id: str) -> JobState:
-        with account(target) as there:
-            return _state(there.get(f"{_BATCHES}/{id}"))
-
-    def cancel(target: Target, id: str) -> JobState:
-        try:
-            with account(target) as there:
-                return _state(there.post(f"{_BATCHES}/{id}/cancel"))
-        except RequestError as error:
-            state: JobState = is_gone(lambda: look(target, id), error)
-            return state
-
     def fetch(target: Target, state: JobState, path: Path) -> None:
         with account(target) as there:
             there.save([_ours(output, target.provider.base_url) for output in state.outputs], path)
@@ -83,6 +71,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mappin
     def read(line: bytes) -> JobAnswer:
         return _read(line, classify_error)
 
+    look, cancel = looked_at(account, _BATCHES, _state)
     return Jobs(bounds=lambda target: _BOUNDS, line=_line, submit=submit, find=find, look=look, cancel=cancel, fetch=fetch, read=read)
 
 
@@ -149,7 +138,7 @@ def _ours(url: str, base_url: str) -> str:
     return url if url.startswith(f"{base_url}/") else urlsplit(url)._replace(scheme="", netloc="").geturl()
 
 
-def _read(line: bytes, classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> JobAnswer:
+def _read(line: bytes, classify_error: Classify) -> JobAnswer:
     data = orjson.loads(line)
     custom_id, result = (data.get("custom_id"), data.get("result")) if isinstance(data, dict) else (None, None)
     if not isinstance(custom_id, str) or not isinstance(result, dict):

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..adapter import JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, RequestError, ServerFault, one_line
-from .job_calls import SLACK, Account, answer_of, counted, is_gone, line, submitting, unix
+from ..errors import InvalidRequest, RequestError, ServerFault, one_line
+from .job_calls import SLACK, Account, Classify, answer_of, by_openais_sdk, counted, is_gone, line, submitting, unix
 
 __all__ = ["COMPATIBLE", "jobs_of"]
 
@@ -34,16 +34,11 @@ _BOUNDS = JobBounds(requests=100_000, bytes=2_000_000_000)
 _ENDED = {"completed", "failed", "expired", "cancelled", "SUCCEEDED", "FAILED", "EXPIRED", "CANCELLED"}
 _FAILED = {"failed", "FAILED"}
 
-_Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
 
-
-def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this vendor; ``make(target)`` is the openai SDK's client, retries off."""
 
-    def account(target: Target) -> Account:
-        import openai
-
-        return Account(openai, make(target), classify_error)
+    account = by_openais_sdk(make, classify_error)
 
     def submit(target: Target, file: Path, intent: JobIntent) -> JobState:
         with account(target) as there, submitting(target):
@@ -79,8 +74,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
             with account(target) as there:
                 there.post(f"/batches/{id}/cancel")
         except RequestError as error:
-            state: JobState = is_gone(lambda: look(target, id), error)
-            return state
+            return is_gone(lambda: look(target, id), error)
         return look(target, id)
 
     def fetch(target: Target, state: JobState, path: Path) -> None:

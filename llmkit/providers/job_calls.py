@@ -13,10 +13,24 @@ from typing import Any, BinaryIO, Self
 
 import orjson
 
-from ..adapter import JobAnswer, Target
-from ..errors import ConnectionLost, InvalidRequest, LLMError, ModelGone, ServerFault, TimedOut, Unreachable, Unsupported
+from ..adapter import JobAnswer, JobState, Target
+from ..errors import ConnectionLost, InvalidRequest, LLMError, ModelGone, RequestError, ServerFault, TimedOut, Unreachable, Unsupported
 
-__all__ = ["SLACK", "Account", "answer_of", "counted", "is_gone", "line", "submitting", "unix", "written"]
+__all__ = [
+    "SLACK",
+    "Account",
+    "Classify",
+    "answer_of",
+    "by_openais_sdk",
+    "counted",
+    "is_gone",
+    "line",
+    "looked_at",
+    "outputs_of",
+    "submitting",
+    "unix",
+    "written",
+]
 
 #: Seconds by which a vendor's clock may be behind ours, where a job is looked for by its time.
 SLACK = 600.0
@@ -24,7 +38,7 @@ SLACK = 600.0
 #: How often in a row a download may break off without having come further than before.
 _TRIES = 3
 
-_Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
+Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
 
 
 class Account:
@@ -41,7 +55,7 @@ class Account:
         The adapter's.
     """
 
-    def __init__(self, sdk: Any, client: Any, classify_error: _Classify) -> None:
+    def __init__(self, sdk: Any, client: Any, classify_error: Classify) -> None:
         self._sdk, self._client, self._classify = sdk, client, classify_error
 
     def __enter__(self) -> Self:
@@ -164,6 +178,46 @@ class Account:
             raise ConnectionLost("the connection was lost, or there was none") from None
 
 
+def by_openais_sdk(make: Callable[[Target], Any], classify_error: Classify) -> Callable[[Target], Account]:
+    """``account(target)``, reached by the openai SDK; ``make(target)`` is its client, retries off."""
+
+    def account(target: Target) -> Account:
+        import openai
+
+        return Account(openai, make(target), classify_error)
+
+    return account
+
+
+def looked_at(
+    account: Callable[[Target], Account], jobs: str, state_of: Callable[[Mapping[str, Any]], JobState]
+) -> tuple[Callable[[Target, str], JobState], Callable[[Target, str], JobState]]:
+    """``look`` and ``cancel`` of a vendor whose jobs are at ``<jobs>/<id>`` and end by a post to ``<jobs>/<id>/cancel``."""
+
+    def look(target: Target, id: str) -> JobState:
+        with account(target) as there:
+            return state_of(there.get(f"{jobs}/{id}"))
+
+    def cancel(target: Target, id: str) -> JobState:
+        try:
+            with account(target) as there:
+                return state_of(there.post(f"{jobs}/{id}/cancel"))
+        except RequestError as error:
+            return is_gone(lambda: look(target, id), error)
+
+    return look, cancel
+
+
+def outputs_of(account: Callable[[Target], Account]) -> Callable[[Target, JobState, Path], None]:
+    """``fetch`` of a vendor whose results are files at ``/files/<output>/content``."""
+
+    def fetch(target: Target, state: JobState, path: Path) -> None:
+        with account(target) as there:
+            there.save([f"/files/{output}/content" for output in state.outputs], path)
+
+    return fetch
+
+
 @contextmanager
 def submitting(target: Target) -> Iterator[None]:
     """An address that is not there has no jobs: a model that is not is told of in the job's own errors."""
@@ -187,7 +241,7 @@ def written(path: Path, write: Callable[[BinaryIO], None]) -> None:
         raise
 
 
-def is_gone(state_of: Callable[[], Any], error: LLMError) -> Any:
+def is_gone(state_of: Callable[[], JobState], error: LLMError) -> JobState:
     """The state of a job that was not to be cancelled because it had ended; ``error`` where that was not why."""
     state = state_of()
     if state.state != "ended":
@@ -224,7 +278,7 @@ def line(custom_id: str, body: bytes, **members: str) -> bytes:
     return b'%s,"body":%s}' % (head[:-1], body)
 
 
-def answer_of(line: bytes, classify_error: _Classify) -> JobAnswer:
+def answer_of(line: bytes, classify_error: Classify) -> JobAnswer:
     """A result line: ``{"custom_id", "response": {"status_code", "body"}, "error"}``."""
     data = orjson.loads(line)
     custom_id = data.get("custom_id") if isinstance(data, dict) else None

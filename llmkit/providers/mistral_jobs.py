@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, RequestError, one_line
-from .job_calls import SLACK, Account, answer_of, counted, is_gone, line, submitting, unix
+from ..errors import InvalidRequest, one_line
+from .job_calls import SLACK, Account, Classify, answer_of, by_openais_sdk, counted, line, looked_at, outputs_of, submitting, unix
 
 __all__ = ["jobs_of"]
 
 _JOBS = "/batch/jobs"
-_BOUNDS = JobBounds(requests=100_000, bytes=512_000_000)
+_BOUNDS = JobBounds(requests=100_000, bytes=512_000_000, kept_hours=24)
 
 #: Of the operations that have jobs, the address as the job is told it.
 ENDPOINTS = {"/chat/completions": "/v1/chat/completions", "/embeddings": "/v1/embeddings"}
@@ -27,16 +27,11 @@ _ENDED = {"SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"}
 _PAGE = 100
 _HOURS = 24
 
-_Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
 
-
-def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this vendor; ``make(target)`` is the openai SDK's client, retries off."""
 
-    def account(target: Target) -> Account:
-        import openai
-
-        return Account(openai, make(target), classify_error)
+    account = by_openais_sdk(make, classify_error)
 
     def submit(target: Target, file: Path, intent: JobIntent) -> JobState:
         with account(target) as there, submitting(target):
@@ -55,22 +50,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
             newest = _newest(there, intent.written - SLACK)
             return [_state(job) for job in newest if (job.get("metadata") or {}).get("llmkit") == intent.name]
 
-    def look(target: Target, id: str) -> JobState:
-        with account(target) as there:
-            return _state(there.get(f"{_JOBS}/{id}"))
-
-    def cancel(target: Target, id: str) -> JobState:
-        try:
-            with account(target) as there:
-                return _state(there.post(f"{_JOBS}/{id}/cancel"))
-        except RequestError as error:
-            state: JobState = is_gone(lambda: look(target, id), error)
-            return state
-
-    def fetch(target: Target, state: JobState, path: Path) -> None:
-        with account(target) as there:
-            there.save([f"/files/{output}/content" for output in state.outputs], path)
-
+    look, cancel = looked_at(account, _JOBS, _state)
     return Jobs(
         bounds=lambda target: _BOUNDS,
         line=lambda custom_id, body, target: line(custom_id, body),
@@ -78,7 +58,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
         find=find,
         look=look,
         cancel=cancel,
-        fetch=fetch,
+        fetch=outputs_of(account),
         read=lambda line: answer_of(line, classify_error),
     )
 

@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from ..adapter import JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, ModelGone, RateLimited, RequestError, Unsupported
-from .job_calls import Account, answer_of, counted, is_gone, line, unix
+from ..errors import InvalidRequest, LLMError, RateLimited
+from .job_calls import Account, Classify, answer_of, by_openais_sdk, counted, line, looked_at, outputs_of, submitting, unix
 
 __all__ = ["jobs_of"]
 
@@ -33,7 +33,7 @@ _BACK = 48 * 3600.0
 _PAGE = 100
 
 
-def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this wire.
 
     Parameters
@@ -44,28 +44,21 @@ def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mappin
         The adapter's.
     """
 
-    def account(target: Target) -> Account:
-        import openai
-
-        return Account(openai, make(target), classify_error)
+    account = by_openais_sdk(make, classify_error)
 
     def state_of(batch: Mapping[str, Any]) -> JobState:
         return _state(batch, classify_error)
 
     def submit(target: Target, file: Path, intent: JobIntent) -> JobState:
-        with account(target) as there:
-            try:
-                uploaded = there.upload("/files", file, intent.name, purpose="batch")
-                body = {
-                    "input_file_id": uploaded["id"],
-                    "endpoint": f"/v1{target.codec.path}",
-                    "completion_window": "24h",
-                    "metadata": {_NAME: intent.name},
-                }
-                return state_of(there.post("/batches", body))
-            except ModelGone:
-                # A model that is not there is told of in the job's own errors: here it is the address.
-                raise Unsupported(f"{target.provider.name} has no batch jobs at this address") from None
+        with account(target) as there, submitting(target):
+            uploaded = there.upload("/files", file, intent.name, purpose="batch")
+            body = {
+                "input_file_id": uploaded["id"],
+                "endpoint": f"/v1{target.codec.path}",
+                "completion_window": "24h",
+                "metadata": {_NAME: intent.name},
+            }
+            return state_of(there.post("/batches", body))
 
     def find(target: Target, intent: JobIntent) -> Sequence[JobState]:
         with account(target) as there:
@@ -76,22 +69,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mappin
             ]
         return [state_of(batch) for batch in named[::-1]]
 
-    def look(target: Target, id: str) -> JobState:
-        with account(target) as there:
-            return state_of(there.get(f"/batches/{id}"))
-
-    def cancel(target: Target, id: str) -> JobState:
-        try:
-            with account(target) as there:
-                return state_of(there.post(f"/batches/{id}/cancel"))
-        except RequestError as error:
-            state: JobState = is_gone(lambda: look(target, id), error)
-            return state
-
-    def fetch(target: Target, state: JobState, path: Path) -> None:
-        with account(target) as there:
-            there.save([f"/files/{output}/content" for output in state.outputs], path)
-
+    look, cancel = looked_at(account, "/batches", state_of)
     return Jobs(
         bounds=_bounds,
         line=lambda custom_id, body, target: line(custom_id, body, method="POST", url=f"/v1{target.codec.path}"),
@@ -99,7 +77,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: Callable[[int, Mappin
         find=find,
         look=look,
         cancel=cancel,
-        fetch=fetch,
+        fetch=outputs_of(account),
         read=lambda text: answer_of(text, classify_error),
     )
 
@@ -124,7 +102,7 @@ def _newest(there: Account, earliest: float) -> Iterator[dict[str, Any]]:
         query["after"] = batches[-1]["id"]
 
 
-def _state(batch: Mapping[str, Any], classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> JobState:
+def _state(batch: Mapping[str, Any], classify_error: Classify) -> JobState:
     said = str(batch.get("status"))
     counts = batch.get("request_counts") or {}
     outputs = tuple(str(batch[name]) for name in ("output_file_id", "error_file_id") if batch.get(name))
@@ -141,7 +119,7 @@ def _state(batch: Mapping[str, Any], classify_error: Callable[[int, Mapping[str,
     )
 
 
-def _why(batch: Mapping[str, Any], classify_error: Callable[[int, Mapping[str, str], bytes], LLMError]) -> LLMError:
+def _why(batch: Mapping[str, Any], classify_error: Classify) -> LLMError:
     """The first of the reasons why a whole job was refused."""
     reasons = (batch.get("errors") or {}).get("data") or ()
     first = next((reason for reason in reasons if isinstance(reason, dict)), None)

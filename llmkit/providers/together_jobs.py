@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, RequestError, one_line
-from .job_calls import Account, answer_of, is_gone, line, submitting, unix
+from ..errors import InvalidRequest, one_line
+from .job_calls import Classify, answer_of, by_openais_sdk, line, looked_at, outputs_of, submitting, unix
 
 __all__ = ["jobs_of"]
 
@@ -22,16 +22,11 @@ _BATCHES = "/batches"
 _BOUNDS = JobBounds(requests=50_000, bytes=100_000_000)
 _ENDED = {"COMPLETED", "FAILED", "EXPIRED", "CANCELLED"}
 
-_Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
 
-
-def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this vendor; ``make(target)`` is the openai SDK's client, retries off."""
 
-    def account(target: Target) -> Account:
-        import openai
-
-        return Account(openai, make(target), classify_error)
+    account = by_openais_sdk(make, classify_error)
 
     def submit(target: Target, file: Path, intent: JobIntent) -> JobState:
         with account(target) as there, submitting(target):
@@ -47,22 +42,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
                 return []  # the file goes up first
             return [_state(job) for job in there.get(_BATCHES).get("data") or () if job.get("input_file_id") in files]
 
-    def look(target: Target, id: str) -> JobState:
-        with account(target) as there:
-            return _state(there.get(f"{_BATCHES}/{id}"))
-
-    def cancel(target: Target, id: str) -> JobState:
-        try:
-            with account(target) as there:
-                return _state(there.post(f"{_BATCHES}/{id}/cancel"))
-        except RequestError as error:
-            state: JobState = is_gone(lambda: look(target, id), error)
-            return state
-
-    def fetch(target: Target, state: JobState, path: Path) -> None:
-        with account(target) as there:
-            there.save([f"/files/{output}/content" for output in state.outputs], path)
-
+    look, cancel = looked_at(account, _BATCHES, _state)
     return Jobs(
         bounds=lambda target: _BOUNDS,
         line=lambda custom_id, body, target: line(custom_id, body),
@@ -70,7 +50,7 @@ def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
         find=find,
         look=look,
         cancel=cancel,
-        fetch=fetch,
+        fetch=outputs_of(account),
         read=lambda line: answer_of(line, classify_error),
     )
 

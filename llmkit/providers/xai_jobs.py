@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from ..adapter import JobAnswer, JobBounds, JobIntent, Jobs, JobState, Target
-from ..errors import InvalidRequest, LLMError, one_line
-from .job_calls import Account, counted, line, submitting, unix, written
+from ..errors import InvalidRequest, one_line
+from .job_calls import Account, Classify, by_openais_sdk, counted, line, submitting, unix, written
 
 __all__ = ["jobs_of"]
 
@@ -26,16 +26,11 @@ _PAGE = 100
 #: Google's numbers of what went wrong, which come with single requests, as statuses of HTTP (google/rpc/code.proto).
 _STATUS = {3: 400, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401}
 
-_Classify = Callable[[int, Mapping[str, str], bytes], LLMError]
 
-
-def jobs_of(make: Callable[[Target], Any], classify_error: _Classify) -> Jobs:
+def jobs_of(make: Callable[[Target], Any], classify_error: Classify) -> Jobs:
     """The jobs of this vendor; ``make(target)`` is the openai SDK's client, retries off."""
 
-    def account(target: Target) -> Account:
-        import openai
-
-        return Account(openai, make(target), classify_error)
+    account = by_openais_sdk(make, classify_error)
 
     def submit(target: Target, file: Path, intent: JobIntent) -> JobState:
         with account(target) as there, submitting(target):
@@ -109,7 +104,7 @@ def _state(job: Mapping[str, Any]) -> JobState:
     )
 
 
-def _read(line: bytes, classify_error: _Classify) -> JobAnswer:
+def _read(line: bytes, classify_error: Classify) -> JobAnswer:
     data = orjson.loads(line)
     custom_id = data.get("batch_request_id") if isinstance(data, dict) else None
     if not isinstance(custom_id, str):

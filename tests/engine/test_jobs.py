@@ -212,6 +212,7 @@ def test_a_job_that_expires_hands_in_what_it_has_and_a_retry_asks_the_rest_live(
     assert 30 == values.notna().sum() == run.progress().done
     assert {"unanswered"} == set(run.errors()["kind"])
     assert "expired" in run.errors()["error"][0]
+    assert run.errors()["error"].str.contains("the same call again asks for it").all()  # true also of llmkit.job, which has no rows
     assert ["expired"] == run.status()["state"].tolist()
     assert said(50) == through(run.retry(), clock).tolist()
     assert 1 == len(jobs_of(lab))
@@ -310,6 +311,54 @@ def test_jobs_go_to_the_first_model_and_a_retry_walks_the_route(lab: Loopback, c
     detail = through(run.retry(), clock)
     assert ["lab", "lab", "other", "other"] == detail["provider"].tolist()
     assert ["batch", "batch", "live", "live"] == detail["source"].tolist()
+
+
+def test_the_first_look_at_the_folder_submits(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By a true clock, and nobody would wait for a second look.
+    monkeypatch.setattr(engine_jobs, "_LOOK_SECONDS", 1e6)
+    llmkit.add_provider("lab", server.url, api_key="test-key-not-real")
+    run = submit(rows(3))
+    assert 1 == len(jobs_of(server))
+    assert run.status()["id"].notna().all()
+    run.status(refresh=True)
+    assert said(3) == run.result().tolist()
+
+
+def test_the_status_says_when_the_provider_said_so_and_asks_anew_where_that_is_wanted(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_jobs, "_LOOK_SECONDS", 1e6)
+    llmkit.add_provider("lab", server.url, api_key="test-key-not-real")
+    server.batches.held = True
+    run = submit(rows(10))
+    (first,) = run.status()["looked"]
+    assert abs(pd.Timestamp.now("UTC") - first) < pd.Timedelta(minutes=1)
+    asked = server.requests
+    assert [first] == run.status()["looked"].tolist()
+    assert asked == server.requests
+    (second,) = run.status(refresh=True)["looked"]
+    assert second > first
+    assert asked + 1 == server.requests
+    server.fault(None, At(POLL, server_error()), times=1)
+    status = run.status(refresh=True)
+    assert [second] == status["looked"].tolist()
+    assert status["note"].notna().all()
+    assert ["in_progress"] == status["state"].tolist()
+    server.batches.held = False
+    run.status(refresh=True)
+    assert said(10) == run.result().tolist()
+
+
+def test_results_that_are_soon_deleted_are_warned_of_as_the_job_goes_out(
+    lab: Loopback, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_jobs, "_BOUNDS", JobBounds(2, 10_000, kept_hours=24))
+    with pytest.warns(UserWarning, match="lab keeps the results of batch jobs for 24 hours only") as told:
+        run = submit(rows(5))
+    assert 1 == len(told)
+    assert said(5) == through(run, clock).tolist()  # and not once more
+    monkeypatch.setattr(openai_jobs, "_BOUNDS", JobBounds(2, 10_000, kept_hours=72))
+    assert said(7) == through(submit(rows(7)), clock).tolist()
 
 
 # ------------------------------------------------------------------------------------------------------------ what gets in the way
@@ -619,6 +668,42 @@ def test_what_is_cached_or_long_is_as_much_cheaper_in_jobs_as_the_rest() -> None
     assert (1_000, 2.0, 4.0) == (price.in_jobs.long_from, price.in_jobs.long_input, price.in_jobs.long_output)
     assert (None, None) == (Price(4.0, output=8.0).in_jobs.input, Price(4.0, output=8.0).in_jobs.output)
     assert Usage(10, 0, 10).cost(Price(4.0, output=8.0).in_jobs) is None
+
+
+def test_a_job_that_is_out_does_not_hide_what_was_paid_meanwhile(priced: Loopback, clock: ManualClock) -> None:
+    priced.batches.held = True
+    run = submit(rows(4), max_tokens=10)
+    live = turned.carried_out(rows(9)[6:].llm.chat("Say {text}", model="lab/m", wait=False, show_progress=False), clock)
+    live.result()
+    (used,) = llmkit.usage(by="model").to_dict("records")
+    assert live.cost == pytest.approx(used["cost"]) == used["cost_at_least"]
+    assert 1 == used["unfinished"]
+    assert "at least" in repr(llmkit.report())
+    priced.batches.held = False
+    through(run, clock)
+    assert live.cost + run.cost == pytest.approx(llmkit.usage(by="model")["cost"][0])
+
+
+def test_answers_of_jobs_teach_the_estimate_and_leave_the_limiter_alone(priced: Loopback, clock: ManualClock) -> None:
+    def account() -> Any:
+        engine = session.default().engine
+        return engine.account(session.default().target("lab/m", "chat"))
+
+    before = rows(5).llm.chat("Say {text}", model="lab/m", dry_run=True)
+    run = submit(rows(40), max_tokens=10)
+    window = account().limiter.facts()
+    through(run, clock)
+    learned, usage, body = account(), run.usage(), max(len(line) for line in bodies(priced))
+    assert 40 == learned.replies
+    assert usage.input / 40 / body == pytest.approx(learned.tokens_per_byte, rel=0.2)
+    assert window == learned.limiter.facts()
+    after = rows(5).llm.chat("Other {text}", model="lab/m", dry_run=True)
+    assert "learned" in after.basis
+    assert "learned" not in before.basis
+
+
+def bodies(server: Loopback) -> list[bytes]:
+    return [orjson.dumps(line.body) for job in jobs_of(server) for line in job.lines]
 
 
 def test_a_price_of_jobs_that_is_not_known_is_no_price(lab: Loopback) -> None:

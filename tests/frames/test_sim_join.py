@@ -41,6 +41,19 @@ def test_several_neighbours_come_nearest_first_and_of_equal_ones_the_earlier() -
     assert len(ASKED.llm.sim_join(KNOWN, k=99, **TEXTS)) == 3 * 4
 
 
+def test_a_column_that_both_sides_name_alike_is_named_once_as_in_a_merge() -> None:
+    known = KNOWN.rename(columns={"known": "asked"})
+    joined = ASKED.llm.sim_join(known, on="asked", model="local/lexical", **QUIET)
+    pd.testing.assert_frame_equal(joined, ASKED.llm.sim_join(known, **{**TEXTS, "right_on": "asked"}))
+    assert joined.columns.tolist() == ["asked_x", "id_x", "asked_y", "id_y", "score"]
+
+
+@pytest.mark.parametrize("names", [{}, {"left_on": "asked"}, {"right_on": "known"}, {"on": "asked", "right_on": "known"}])
+def test_columns_are_named_by_on_or_by_both_others(names: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match="either on=, or left_on= and right_on="):
+        ASKED.llm.sim_join(KNOWN, **names, **QUIET)
+
+
 def test_a_threshold_and_a_left_join() -> None:
     joined = ASKED.llm.sim_join(KNOWN, k=3, threshold=0.6, how="left", suffixes=("", "_of_known"), **TEXTS)
     assert joined["id"].tolist() == [0, 0, 1, 2, 3, 3, 4]

@@ -17,6 +17,9 @@ from . import house
 from .conftest import Hurried
 from .test_jobs import EMBEDDERS, every_vendor
 
+#: Of Mistral, and true.
+pytestmark = pytest.mark.filterwarnings("ignore:.* keeps the results of batch jobs for 24 hours only:UserWarning")
+
 TEXTS = [f"row {number}: naïve 😀" for number in range(50)]
 SCHEMA = {"type": "object", "properties": {"first": {"type": "string"}}, "required": ["first"], "additionalProperties": False}
 
