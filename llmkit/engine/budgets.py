@@ -179,7 +179,7 @@ class Budget:
 
     def _ready_at_shared(self, amount: float, now: float) -> float:
         assert self._shared is not None
-        if self._held >= amount:
+        if self._held >= amount - 1e-9:  # what is taken piece by piece adds up to a hair less
             return now
         if now < self._ask_at:
             return self._ask_at

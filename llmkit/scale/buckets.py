@@ -6,7 +6,8 @@ spent when it is granted: a worker that dies with one wastes less than a second 
 spends its leases evenly over their time; what it could not use in its time is lost and not caught up with, since a worker that stood still
 for a moment would send at once what belongs to others now.
 
-No clock is shared: moments travel as seconds from now.
+No clock is shared, and answers do not travel equally fast: one that came late would be spent while the next worker's is. So a lease
+says what the clock was where it was granted; the fastest answer so far tells how the two clocks differ, and the others go by it.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ LONGEST_PENALTY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``amount`` to be spent from ``begins`` to ``ends``, which are seconds from now."""
+    """``amount`` to be spent from ``begins`` to ``ends``, which are seconds from the moment ``at`` of the clock where it was granted."""
 
     amount: float
     begins: float
     ends: float
+    at: float
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Buckets:
         share = float(int(WORTH * per_second / len(line.askers)))
         amount = max(least, share)
         line.until = begins + amount / per_second
-        return Lease(amount, begins - now, line.until - now)
+        return Lease(amount, begins - now, line.until - now, now)
 
     def refuse(self, account: str, seconds: float | None) -> None:
         """A provider told somebody to slow down: nobody gets a lease for so long."""
@@ -136,6 +138,8 @@ class Share:
     AGAIN = 0.3
     #: Seconds' worth that may be caught up with.
     LATE = 0.012
+    #: By so much two clocks may drift apart, in seconds a second.
+    DRIFT = 1e-4
 
     def __init__(
         self, ask: Callable[[str, float, float], Any], tell: Callable[[float | None], Any], now: Callable[[], float] = time.monotonic
@@ -146,15 +150,17 @@ class Share:
         # Leases come in from another thread: appended there, taken from the left here.
         self._held: dict[str, deque[_Held]] = {}
         self._asked: dict[str, float] = {}
-        #: What was taken beyond the end of a lease, and belongs to the next.
+        #: What was taken beyond the end of a lease, and belongs to the next ones.
         self._owed: dict[str, float] = {}
+        #: How far this clock is ahead of the one where leases are granted, and the time an answer takes at least; and when that was found.
+        self._ahead, self._ahead_at = float("inf"), now()
 
     def take(self, kind: str, amount: float, per_second: float, capacity: float) -> tuple[float, float]:
         """(what was taken, seconds to wait): ``amount``, or nothing and how long until it is worth asking again."""
         now = self._now()
         held = self._held.setdefault(kind, deque())
         while held and held[0].ends <= now - self.LATE:
-            held.popleft()
+            self._let_go(kind, held)
         if (held[-1].ends if held else now) < now + self.AHEAD and now > self._asked.get(kind, float("-inf")) + self.PATIENCE:
             self._asked[kind] = now
             self._ask(kind, amount, per_second)
@@ -167,13 +173,20 @@ class Share:
             return 0.0, min(first.at - now, self.AHEAD)
         first.at = max(first.at, now - self.LATE) + amount / first.per_second
         if first.at >= first.ends - 1e-9:
-            held.popleft()
-            self._owed[kind] = max(0.0, first.at - first.ends) * first.per_second
+            self._let_go(kind, held)
         return amount, 0.0
+
+    def _let_go(self, kind: str, held: deque[_Held]) -> None:
+        gone = held.popleft()
+        if gone.at > gone.ends:
+            self._owed[kind] = self._owed.get(kind, 0.0) + (gone.at - gone.ends) * gone.per_second
 
     def granted(self, kind: str, lease: Lease) -> None:
         now = self._now()
-        held = _Held(now + lease.begins, now + lease.ends, lease.amount / max(1e-9, lease.ends - lease.begins))
+        self._ahead = min(self._ahead + (now - self._ahead_at) * self.DRIFT, now - lease.at)
+        self._ahead_at = now
+        at = lease.at + self._ahead
+        held = _Held(at + lease.begins, at + lease.ends, lease.amount / max(1e-9, lease.ends - lease.begins))
         self._held.setdefault(kind, deque()).append(held)
         self._asked.pop(kind, None)
 

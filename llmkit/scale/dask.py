@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from .. import event_loop
+from ..engine.engine import prefix
 from ..errors import BadInput, BudgetReached, Cancelled, ConfigError, ConnectionLost, LLMError, MissingExtra, MissingKey, Unsupported
 from ..frames import arguments as checked
 from ..frames.calling import _DEFAULT, How
@@ -39,14 +40,14 @@ from ..picking import Picker
 from ..run import Run
 from ..session import Session, default
 from ..types import Operation, Policy, Progress, Secret, Usage
-from .parts import Folder, Parts, mark
+from .parts import ADDRESS, Folder, Parts, mark
 
 try:
     import dask
     import dask.dataframe as dd
     import distributed
 
-    from .dask_scheduler import Desk, call
+    from .dask_scheduler import SPEAKS, Desk, call
     from .dask_worker import Carried, Chunk, Job, asked_for, carry_out, fitness, measure, read_parts, versions
 except ImportError as error:
     raise MissingExtra(f"a cluster needs the packages dask and distributed ({error.name}): pip install 'llmkit[dask]'") from None
@@ -177,7 +178,10 @@ class ClusterAccessor:
         if said.get("batch"):
             raise Unsupported("a batch job is carried out by the provider, and needs no cluster: leave out batch=True, or cluster=")
         if said.get("dry_run"):
-            raise Unsupported("dry_run is for frames in memory: take it of ddf.head(1000).llm, and multiply")
+            raise Unsupported(
+                "dry_run is for frames in memory. For what a whole Dask frame would cost take "
+                f"ddf.head(1000).llm.{method}(..., dry_run=True) times len(ddf) / 1000; of a pandas frame leave out cluster="
+            )
         empty = frame._meta.iloc[:0] if isinstance(frame, dd.DataFrame) else frame.iloc[:0]
         scout = _Scout(empty, session)
         meta = scout.look(method, said)
@@ -268,6 +272,8 @@ class _Scout(FrameAccessor):
         self.settled: dict[str, Any] = {}
         self.routes: dict[str, tuple[Carried, ...]] = {}
         self.targets: tuple[Any, ...] = ()
+        #: What stands before a body in the keys of stored answers: who is asked what, and where.
+        self.asked: list[str] = []
         self.note = ""
         made = getattr(self, method)(**{**said, "show_progress": False, "wait": True, "limit": None})
         if not self.routes:
@@ -296,6 +302,7 @@ class _Scout(FrameAccessor):
         plan = session.plan(operation, 0, lambda: iter(()), route, how.policy)
         self.notes = [stepped] if stepped else []
         self.targets = route
+        self.asked = [prefix(operation, target).decode() for target in route]
         self.settled["model"] = model
         self.routes[asked_for(operation, *models)] = tuple(_carried(target) for target in route)
         run: Run[Any] = Run(
@@ -382,7 +389,7 @@ class ClusterRun(Run[Any]):
         self.out = "" if out is None else str(out)
         self._session, self._client, self._method, self._arguments = session, client, method, dict(arguments)
         self._frame, self._meta, self._columns, self._policy = frame, meta, columns, policy
-        self._routes = scout.routes
+        self._routes, self._asked = scout.routes, scout.asked
         self._chunk_rows, self._limit = chunk_rows, limit
         self._chunks: list[Chunk] = []
         self._sources: dict[int, _Source] = {}
@@ -391,6 +398,10 @@ class ClusterRun(Run[Any]):
         #: By chunk: what became of it, this time or before; and what was billed in this run, whatever became of it.
         self._reports: dict[int, dict[str, Any]] = {}
         self._billed: list[dict[str, Any]] = []
+        #: Answers that were paid in this run, by chunk.
+        self._paid: Counter[int] = Counter()
+        #: Its line in the client's journal, and how many it has had: a retry is one of its own.
+        self._line = self._lines = 0
         self._live: dict[str, list[Any]] = {}
         self._stop: LLMError | None = None
         self._fresh = policy.cache != "use"
@@ -418,15 +429,47 @@ class ClusterRun(Run[Any]):
                 self._ask_scheduler("open", client=self._client.id)
             else:
                 self._open()
+            self._open_books()
             self._work_off()
             self._tidy()
         except LLMError as error:
             self._stop = self._stop or error
         finally:
             self._live = {}
+            self._close_books()
             if self._stop is not None:
                 with suppress(LLMError):  # where the scheduler is gone, workers stop by themselves
                     self._ask_scheduler("stop")
+
+    def _open_books(self) -> None:
+        writer = self._session.engine.writer
+        if writer is not None:
+            self._lines += 1
+            name = self.id if self._lines == 1 else f"{self.id}.{self._lines}"
+            self._line = event_loop.call(writer.begin_run, name, self.operation, " > ".join(self.targets), self._rows)
+
+    def _close_books(self) -> None:
+        """One line tells of the whole run. Which model of a route answered which row was told to nobody, so its tokens are the route's."""
+        writer, line = self._session.engine.writer, self._line
+        if writer is None or not line:
+            return
+        self._line = 0
+        # What is in a part and was not paid here is from an earlier call, or was paid by a worker that is gone.
+        stored = sum(max(0, report["tasks"][0] - self._paid[number]) for number, report in self._reports.items())
+        usage = self.usage()
+        facts = {
+            "done": self._paid.total() + stored,
+            "errors": sum(report["tasks"][1] for report in self._reports.values()),
+            "stored": stored,
+            "requests": usage.requests,
+            "input": usage.input,
+            "cached_input": usage.cached_input,
+            "cache_write": usage.cache_write,
+            "output": usage.output,
+            "cost": self.cost,
+            "stopped": self._stop.kind if self._stop is not None else None,
+        }
+        event_loop.call(writer.end_run, line, facts)
 
     def _open(self) -> None:
         self._ask_scheduler("register")
@@ -434,7 +477,7 @@ class ClusterRun(Run[Any]):
         out = self.out or self._default_out(digests)
         self.out = str(out)
         call_said = {name: mark(value) for name, value in self._arguments.items() if name not in _HOW}
-        call_said |= {"operation": self._method, "model": " > ".join(self.targets)}
+        call_said |= {"operation": self._method, "model": " > ".join(self.targets), ADDRESS: mark(self._asked)}
         source = {"rows": sum(lengths), "digest": hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()}
         self._parts = Parts(self.out, call_said, source, self._chunk_rows, run=self.id)
         if self._fresh:
@@ -457,7 +500,7 @@ class ClusterRun(Run[Any]):
                 self._parts.folder.remove(probe)
 
     def _default_out(self, digests: Sequence[str]) -> str:
-        said = [self._method, self.targets, *((name, mark(value)) for name, value in sorted(self._arguments.items()) if name not in _HOW)]
+        said = [self._method, self._asked, *((name, mark(value)) for name, value in sorted(self._arguments.items()) if name not in _HOW)]
         name = hashlib.blake2b(repr([said, self._chunk_rows, *digests]).encode(), digest_size=10).hexdigest()
         return str(self._session.settings.cache_dir / "clusters" / f"{self._method}-{name}")
 
@@ -502,10 +545,12 @@ class ClusterRun(Run[Any]):
         try:
             if what == "register":
                 here = versions()["llmkit"]
-                self._client.register_plugin(Desk(here))
+                self._client.register_plugin(Desk())
                 said = self._client.sync(call, self._client.scheduler, "open", run=self.id, client=self._client.id)
                 if said["version"] != here:
                     raise ConfigError(f"the scheduler has llmkit {said['version']}, and {here} is here")
+                if said.get("speaks") != SPEAKS:
+                    raise ConfigError("the scheduler runs another llmkit than this one: start the cluster anew")
                 return said
             return self._client.sync(call, self._client.scheduler, what, run=self.id, **arguments)
         except (OSError, TimeoutError, AttributeError, ModuleNotFoundError) as error:
@@ -590,7 +635,8 @@ class ClusterRun(Run[Any]):
             return False
         if chunk.number not in self._reports:
             done = part.until["rows"] - part.until["unasked"]
-            self._reports[chunk.number] = {"counts": [done, 0, done, 0, 0.0], "unasked": part.until["unasked"], "errors": []}
+            found = {"counts": [done, 0, done, 0, 0.0], "tasks": (done, 0, done), "unasked": part.until["unasked"], "errors": []}
+            self._reports[chunk.number] = found
         return True
 
     def _send(self, most: int, ended: queue.SimpleQueue[tuple[str, Any]]) -> bool:
@@ -639,6 +685,7 @@ class ClusterRun(Run[Any]):
         report = future.result()
         if "counts" in report:
             self._billed.append(report)
+            self._paid[work.chunk.number] += report["tasks"][0] - report["tasks"][2]
             self.outcomes.notes += [note for note in report["notes"] if note not in self.outcomes.notes]
         if report.get("died"):
             self._died(work, "worker_died", _KILLER)

@@ -11,15 +11,19 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from distributed import SchedulerPlugin
 
 from .buckets import Buckets, Lease
 
-__all__ = ["NAME", "Desk", "call"]
+__all__ = ["NAME", "SPEAKS", "Desk", "call"]
 
 NAME = "llmkit"
+#: Counted up when what travels between workers and the scheduler changes. A version says what is installed, this what is loaded: a
+#: scheduler that runs on after llmkit was changed under it would give out leases that new workers cannot read.
+SPEAKS = 2
 #: Seconds that a worker's question for a lease is held; then it asks anew, and nothing piles up for workers that are gone.
 _HELD = 5.0
 #: A run of which nobody has heard for so long is forgotten.
@@ -43,10 +47,8 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
     name = NAME
     idempotent = True
 
-    def __init__(self, version: str) -> None:
-        self._version = version
-
     async def start(self, scheduler: Any) -> None:
+        self._version = version("llmkit")
         self._salt = secrets.token_bytes(32)
         self._buckets = Buckets()
         self._runs: dict[str, _Run] = {}
@@ -66,7 +68,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         now = time.monotonic()
         self._runs = {name: one for name, one in self._runs.items() if now - one.heard < _FORGOTTEN}
         self._runs[run] = _Run(client, now)
-        return {"version": self._version}
+        return {"version": self._version, "speaks": SPEAKS}
 
     def llmkit_stop(self, run: str) -> None:
         if run in self._runs:
@@ -86,11 +88,11 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         """Whether a task is to stop, and whether a worker had begun it before, which then has died."""
         one = self._runs.get(run)
         if one is None:
-            return {"stop": True, "again": False, "salt": self._salt}
+            return {"stop": True, "again": False, "salt": self._salt, "speaks": SPEAKS}
         again = task in one.begun
         one.begun.add(task)
         one.heard = time.monotonic()
-        return {"stop": one.stopped, "again": again, "salt": self._salt}
+        return {"stop": one.stopped, "again": again, "salt": self._salt, "speaks": SPEAKS}
 
     def llmkit_beat(self, run: str, task: str, counts: list[Any], told: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         """Take a task's counts and what its worker learned of the limits of its accounts; hand back what all learned."""
@@ -108,7 +110,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             self._runs[run].counts.pop(task, None)
 
     async def llmkit_lease(self, account: str, kind: str, worker: str, least: float, per_second: float) -> list[float] | None:
-        """[amount, begins, ends] as a ``Lease`` has them, once there is room for one; ``None`` where there is none for seconds to come."""
+        """[amount, begins, ends, at] as a ``Lease`` has them, once there is room for one; ``None`` where none comes for seconds."""
         waited = 0.0
         while not isinstance(found := self._buckets.lease(account, kind, worker, least, per_second), Lease):
             if waited >= _HELD:
@@ -116,7 +118,7 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
             wait = min(found, _HELD)
             waited += wait
             await asyncio.sleep(wait)
-        return [found.amount, found.begins, found.ends]
+        return [found.amount, found.begins, found.ends, found.at]
 
     def llmkit_refused(self, account: str, seconds: float | None) -> None:
         self._buckets.refuse(account, seconds)

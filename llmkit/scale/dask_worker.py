@@ -31,7 +31,7 @@ from ..run import Run
 from ..session import Session
 from ..types import Model, Operation, Provider
 from .buckets import Lease, Share
-from .dask_scheduler import call
+from .dask_scheduler import SPEAKS, call
 from .journal import Journal, JournalWriter
 from .parts import ERRORS, Folder, Part, Parts, to_frame, with_columns
 
@@ -194,12 +194,13 @@ class Room:
             got = await call(
                 self.worker.scheduler, "lease", account=account, kind=kind, worker=self.worker.address, least=least, per_second=per_second
             )
+            lease = None if got is None else Lease(*got)
         except Exception:  # the scheduler is gone: nothing is leased, so nothing is sent
-            got = None
-        if got is None:
+            lease = None
+        if lease is None:
             share.missed(kind)
         else:
-            share.granted(kind, Lease(*got))
+            share.granted(kind, lease)
 
     async def told(self) -> dict[str, dict[str, float]]:
         return {account: limiter.told() for account, limiter in self.limiters.items()}
@@ -347,6 +348,8 @@ def carry_out(job: Job, rows: Any, chunk: Chunk, task: str) -> dict[str, Any]:
         return {"died": True}
     if said["stop"]:
         return {"stopped": True}
+    if said.get("speaks") != SPEAKS:
+        return {"refused": ConfigError("the scheduler runs another llmkit than the workers: start the cluster anew")}
     room = _room(worker, said["salt"])
     if job.run not in room.fit:  # a worker that joined later was not asked before
         if lacking := _lacks(job):
@@ -431,6 +434,8 @@ def _report(run: Run[Any], frame: pd.DataFrame, chunk: Chunk) -> dict[str, Any]:
     errors += [[chunk.before + row, frame.index[row - chunk.lo], kind, why, 1] for row, kind, why in chunk.spoilt]
     return {
         "counts": _counts(run),
+        # As the journal of runs counts: equal rows are one.
+        "tasks": (run.outcomes.done, run.outcomes.failed + len(chunk.spoilt), run.outcomes.stored),
         "unasked": run.unasked - len(chunk.spoilt),
         "usage": tuple(run.usage()),
         "cost": run.cost,

@@ -44,10 +44,12 @@ import pyarrow.parquet as pq
 from ..errors import BadInput, DiskFull, MissingExtra
 from ..frames.columns import TEXT
 
-__all__ = ["ERRORS", "Folder", "Part", "Parts", "mark", "to_frame", "with_columns"]
+__all__ = ["ADDRESS", "ERRORS", "Folder", "Part", "Parts", "mark", "to_frame", "with_columns"]
 
 FORMAT = 1
 _MANIFEST = "_manifest.json"
+#: What of a call says where its models are asked: the same name at another address is another model.
+ADDRESS = "the server's address"
 
 #: Seconds between two times that the manifest is written while work goes on: a part names itself, so it may be behind.
 _EACH = 1.0

@@ -24,6 +24,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
+from ..adapter import Target
 from ..errors import AccessError, BadInput, BudgetReached, Cancelled, ConfigError, DiskFull, LLMError, RequestError, Unreachable
 from ..event_loop import off_loop, to_the_end
 from ..frames import arguments as checked
@@ -37,7 +38,7 @@ from ..operations.conversations import CONVERSATIONS, ROW_OPTIONS
 from ..run import Run, to_the_caller
 from ..session import Session, default, part_of_another
 from ..types import Estimate, Outcome, Progress, Usage
-from .parts import ERRORS, Part, Parts, mark, to_frame, with_columns
+from .parts import ADDRESS, ERRORS, Part, Parts, mark, to_frame, with_columns
 from .sources import Chunk, Source, source_of
 
 __all__ = ["OPERATIONS", "FileResult", "FileRun", "Step", "begun", "stream_file"]
@@ -768,13 +769,14 @@ def begun(
     try:
         first = source.read(None, 1)
         assert first is not None
-        models = _tried(steps, _work(first).frame, kept, session, max_cost)
+        models, addresses = _tried(steps, _work(first).frame, kept, session, max_cost)
         if dry_run:
             return _estimated(steps[0], source, session, models[0], chunk_rows, limit, len(steps))
         call: dict[str, Any] = {"keep": mark(kept)}
-        for number, (step, model) in enumerate(zip(steps, models, strict=True)):
+        for number, (step, model, asked) in enumerate(zip(steps, models, addresses, strict=True)):
             before = f"step {number + 1}: " if len(steps) > 1 else ""
-            call |= {f"{before}{name}": value for name, value in {**step.facts(), "model": model}.items()}
+            facts = {**step.facts(), "model": model, ADDRESS: mark(asked)}
+            call |= {f"{before}{name}": value for name, value in facts.items()}
         folder = Parts(out, call, source.identity(), chunk_rows, parts)
         run = FileRun(
             session, steps, source, folder, chunk_rows, models=models, keep=kept, limit=limit, max_cost=max_cost, on_error=on_error,
@@ -788,20 +790,36 @@ def begun(
     return run.start().finish(wait)
 
 
-def _tried(steps: Sequence[Step], frame: pd.DataFrame, kept: Sequence[str], session: Session, max_cost: float | None) -> list[str]:
-    """The models that the steps ask, found by a call of each that sends nothing."""
+def _tried(
+    steps: Sequence[Step], frame: pd.DataFrame, kept: Sequence[str], session: Session, max_cost: float | None
+) -> tuple[list[str], list[list[str]]]:
+    """The models that the steps ask, and where each is asked, found by a call of each that sends nothing."""
     taken = set(kept)
-    models = []
+    models, addresses = [], []
     for step in steps:
-        told = step.call(frame, session, max_cost=max_cost, dry_run=True)
+        told = step.call(frame, beside := _Noting(session), max_cost=max_cost, dry_run=True)
         models.append(told.model)
+        addresses.append(sorted(beside.asked))
         made = step.columns(step.call(frame.iloc[:0], session, show_progress=False))
         twice = next((name for name in made.columns if name in taken or name in frame.columns), None)
         if twice is not None:
             raise BadInput(f"{step.operation} makes a column {twice!r}, and there is one already: say into= (or prefix= of extract)")
         taken |= set(made.columns)
         frame = pd.concat([frame, made.reindex(frame.index)], axis=1)
-    return models
+    return models, addresses
+
+
+class _Noting(Session):
+    """The same session, which notes where the models are that calls choose: a name may be another server's tomorrow."""
+
+    def __init__(self, session: Session) -> None:
+        self.__dict__.update(session.__dict__)
+        self.asked: set[str] = set()
+
+    def route(self, *given: Any, **more: Any) -> tuple[Target, ...]:
+        found = super().route(*given, **more)
+        self.asked.update(f"{target.name} {target.provider.base_url}" for target in found)
+        return found
 
 
 def _estimated(step: Step, source: Source, session: Session, model: str, chunk_rows: int, limit: int | None, steps: int) -> Estimate:

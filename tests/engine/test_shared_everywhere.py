@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmkit.engine.budgets import Budget
 from llmkit.engine.limiter import Limiter
 from llmkit.errors import RateLimited
 from llmkit.testing import ManualClock
@@ -72,3 +73,12 @@ def test_a_refusal_is_told_and_that_of_others_makes_everybody_wait() -> None:
     assert isinstance(other.clock, ManualClock)
     other.clock.advance(3.1)
     assert other.try_acquire() is not None
+
+
+def test_what_is_taken_in_two_pieces_is_enough_although_the_sum_is_a_hair_less() -> None:
+    shared, clock = Elsewhere(turns=1000), ManualClock()
+    budget = Budget(60_000, clock.now(), by_hand=True, shared=shared, kind="tokens")
+    assert 8.8 + (59.4 - 8.8) < 59.4
+    for amount in (8.8, 59.4, 59.4):
+        assert budget.ready_at(amount, clock.now()) == clock.now()
+    assert len(shared.asked) == 2, "for the hair nobody waits for a lease"

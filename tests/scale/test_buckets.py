@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
 from llmkit.scale.buckets import HORIZON, LONGEST_PENALTY, Buckets, Lease, Share
@@ -13,7 +16,10 @@ ACCOUNT = "5f1d"
 class Worker:
     """A process with a share of its own, which asks the buckets as a worker does: the answer comes at the next turn."""
 
-    def __init__(self, name: str, buckets: Buckets, clock: ManualClock, per_second: float) -> None:
+    def __init__(
+        self, name: str, buckets: Buckets, clock: ManualClock, per_second: float, travels: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self.travels = travels
         self.name, self.buckets, self.clock, self.per_second = name, buckets, clock, per_second
         self.sent: list[float] = []
         self.share = Share(self.ask, lambda seconds: buckets.refuse(ACCOUNT, seconds), clock.now)
@@ -22,7 +28,12 @@ class Worker:
     def ask(self, kind: str, least: float, per_second: float) -> None:
         found = self.buckets.lease(ACCOUNT, kind, self.name, least, per_second)
         if isinstance(found, Lease):
-            self.share.granted(kind, found)
+            lease = found
+            travels = self.travels()
+            if travels:
+                self.clock.call_at(self.clock.now() + travels, lambda: self.share.granted(kind, lease))
+            else:
+                self.share.granted(kind, lease)
         else:
             self.clock.call_at(self.clock.now() + found, lambda: self.ask(kind, least, per_second))
 
@@ -79,6 +90,32 @@ def test_a_worker_that_stood_still_does_not_catch_up_with_what_it_missed() -> No
     assert busiest([at for worker in workers for at in worker.sent]) <= 200 * 1.05
 
 
+@pytest.mark.parametrize(("longest", "used"), [(0.02, 0.95), (0.15, 0.8)])
+def test_answers_of_the_scheduler_that_travel_for_long_make_no_second_see_more(longest: float, used: float) -> None:
+    clock = ManualClock()
+    buckets = Buckets(clock.now)
+    chance = random.Random(7)
+    workers = [Worker(name, buckets, clock, 200.0, lambda: 0.001 + longest * chance.random()) for name in "abc"]
+    work(clock, workers, 20.0)
+    sent = [at for worker in workers for at in worker.sent if at > 1.0]
+    print(f"{busiest(sent)} in the busiest second, {len(sent) / 19 / 200:.1%} used")
+    assert busiest(sent) <= 200 * 1.05
+    assert len(sent) >= 19 * 200 * used
+
+
+def test_workers_that_stand_still_again_and_again_make_no_second_see_more() -> None:
+    clock = ManualClock()
+    buckets = Buckets(clock.now)
+    chance = random.Random(11)
+    workers = [Worker(name, buckets, clock, 200.0, lambda: 0.03 * chance.random()) for name in "abcd"]
+    for _ in range(100):
+        chance.choice(workers).stands_still_until = clock.now() + 0.4 * chance.random()
+        work(clock, workers, 0.2)
+    sent = [at for worker in workers for at in worker.sent]
+    assert busiest(sent) <= 200 * 1.05
+    assert len(sent) >= 20 * 200 * 0.5
+
+
 def test_after_a_refusal_nobody_gets_a_lease_for_as_long_as_was_said() -> None:
     clock = ManualClock()
     buckets = Buckets(clock.now)
@@ -113,6 +150,23 @@ def test_a_request_that_is_larger_than_a_lease_is_paid_for_out_of_the_next() -> 
             assert isinstance(found, Lease)
             share.granted("tokens", found)
     assert taken == pytest.approx(20 * 1000.0, rel=0.06)
+
+
+def test_requests_of_very_unlike_sizes_keep_to_the_limit_and_nobody_waits_for_ever() -> None:
+    clock = ManualClock()
+    buckets = Buckets(clock.now)
+    share = Share(lambda kind, least, per_second: None, lambda seconds: None, clock.now)
+    chance = random.Random(5)
+    taken, wanted = 0.0, 20.0
+    for _ in range(60_000):
+        clock.advance(0.001)
+        if share.take("tokens", wanted, 1000.0, 1000.0)[0]:
+            taken, wanted = taken + wanted, chance.choice([1e-12, 20.0, 3000.0])
+        if not any(share._held.values()):
+            found = buckets.lease(ACCOUNT, "tokens", "w", 20.0, 1000.0)
+            assert isinstance(found, Lease)
+            share.granted("tokens", found)
+    assert taken == pytest.approx(60 * 1000.0, rel=0.08)
 
 
 def test_a_lease_that_never_comes_is_asked_for_anew() -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, field_validator
 
 import llmkit
 from llmkit.scale import dask as clusters
+from llmkit.scale import dask_scheduler
 from llmkit.scale.dask import on_cluster
 from tests.loopback import Loopback
 from tests.loopback.answers import Status
@@ -131,6 +132,14 @@ def test_a_frame_that_is_looked_at_several_times_pays_once_and_so_does_the_same_
     assert "40" not in ddf.llm.chat("Say it", on="n", model="echo/echo", show_progress=False).compute().iloc[0]
 
 
+def test_dask_frames_that_come_after_llmkit_have_llm_once_it_is_asked_for() -> None:
+    code = "import llmkit\nimport dask.dataframe as dd\nbefore = hasattr(dd.DataFrame, 'llm')\nimport llmkit.scale.dask\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}print(before, hasattr(dd.DataFrame, 'llm'))"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
 @pytest.mark.parametrize(("first", "there"), [("import dask.dataframe as dd", True), ("", False)])
 def test_dask_frames_have_llm_where_dask_was_there_first_and_no_dask_is_loaded_elsewhere(first: str, there: bool) -> None:
     look = "print('dask.dataframe' in sys.modules and hasattr(dd.DataFrame, 'llm'), 'distributed' in sys.modules)"
@@ -144,6 +153,43 @@ def test_a_cluster_is_named_in_the_call_of_a_pandas_frame(lab: Loopback, client:
     made = frame.llm.chat("Say {text}", model="lab/m", show_progress=False, cluster=client)
     assert made.notna().sum() == asked(frame)
     assert isinstance(llmkit.last(), clusters.ClusterRun)
+
+
+def test_a_run_is_a_line_of_the_books_as_one_without_a_cluster_is(lab: Loopback, client: Client) -> None:
+    price = {"input": 1.0, "output": 2.0}
+    llmkit.catalogue.merge({"models": [{"provider": "lab", "name": "dear", "price": price, "operations": ["chat"]}]})
+    lab.refuse = lambda body: REFUSAL if "row 17" in str(body) else None
+    frame = rows(40, missing=1000)
+    frame.llm.chat("Say {text}", model="lab/dear", show_progress=False)
+    on_cluster(frame, client, chunk_rows=10).chat("Say {text}", model="lab/dear", show_progress=False)
+    run = llmkit.last()
+    same = ["operation", "models", "rows", "done", "errors", "stored", "requests", "input_tokens", "output_tokens", "cost", "stopped"]
+    on_two, here = (line for _, line in llmkit.runs()[same].iterrows())
+    assert llmkit.runs()["id"][0] == run.id
+    assert on_two["cost"] > 0
+    pd.testing.assert_series_equal(on_two, here, check_names=False)
+    lab.refuse = None
+    run.retry().result()
+    used = llmkit.usage(by=["run", "model"])
+    used = used[used["run"] == run.id].iloc[0]
+    assert (used["model"], used["rows"], used["answers"], used["stored"]) == ("lab/dear", 40, 39, 0)
+    assert (used["requests"], used["cost"]) == (run.usage().requests, pytest.approx(run.cost))
+    on_cluster(frame, client, chunk_rows=10).chat("Say {text}", model="lab/dear", show_progress=False)
+    assert llmkit.runs(limit=1)[["done", "stored", "requests", "cost"]].values.tolist() == [[39, 39, 0, 0]]
+
+
+def test_the_books_name_a_run_that_was_stopped_and_what_it_paid(lab: Loopback, client: Client) -> None:
+    lab.latency = 0.05
+    run = on_cluster(rows(400), client, chunk_rows=100).chat(
+        "Say {text}", model="lab/m", show_progress=False, max_concurrency=4, wait=False
+    )
+    lab.wait_for(40, timeout=30)
+    assert pd.isna(llmkit.runs(limit=1)["seconds"][0]), "it is going on"
+    run.cancel()
+    assert run.wait(10)
+    line = llmkit.runs(limit=1).iloc[0]
+    assert (line["id"], line["stopped"], line["stored"]) == (run.id, "cancelled", 0)
+    assert line["done"] == line["requests"] == run.usage().requests >= 30
 
 
 # ------------------------------------------------------------------------------------------------------------ before the first
@@ -173,12 +219,39 @@ def test_an_out_directory_of_another_call_is_refused(lab: Loopback, client: Clie
     assert settled(lab) == asked(rows(20))
 
 
+@pytest.mark.parametrize(("here", "says"), [(2, "another llmkit than this one"), (1, "another llmkit than the workers")])
+def test_a_scheduler_that_runs_on_with_older_code_is_told_of_and_nobody_waits(
+    lab: Loopback, client: Client, monkeypatch: pytest.MonkeyPatch, here: int, says: str
+) -> None:
+    monkeypatch.setattr(dask_scheduler, "SPEAKS", 1)
+    monkeypatch.setattr(clusters, "SPEAKS", here)
+    with pytest.raises(llmkit.ConfigError, match=f"{says}: start the cluster anew"):
+        on_cluster(rows(20), client).chat("Say {text}", model="lab/m", show_progress=False)
+    assert settled(lab) == 0
+
+
+def test_the_same_name_at_another_address_is_asked_anew(lab: Loopback, client: Client, tmp_path: Path) -> None:
+    frame = rows(20)
+    for out in (None, tmp_path / "out"):
+        on_cluster(frame, client, out=out).chat("Say {text}", model="lab/m", show_progress=False)
+    before = settled(lab)
+    with Loopback() as other:
+        llmkit.add_provider("lab", other.url, api_key="test-key-not-real")
+        on_cluster(frame, client).chat("Say {text}", model="lab/m", show_progress=False)
+        assert settled(other) == asked(frame)
+        with pytest.raises(llmkit.BadInput, match="other there: the server's address"):
+            on_cluster(frame, client, out=tmp_path / "out").chat("Say {text}", model="lab/m", show_progress=False)
+        assert (settled(other), settled(lab)) == (asked(frame), before)
+
+
 def test_what_does_not_run_on_a_cluster_says_what_to_do(lab: Loopback, client: Client) -> None:
     ddf = dd.from_pandas(rows(20).reset_index(), npartitions=2, sort=False)
     with pytest.raises(llmkit.Unsupported, match=r"search compares all rows with one another"):
         ddf.llm.search("late parcel", on="vector")
     with pytest.raises(llmkit.Unsupported, match=r"filter does not run on a cluster; chat, embed, extract and classify do"):
         ddf.llm.filter("is late", on="text")
+    with pytest.raises(llmkit.Unsupported, match=r"ddf\.head\(1000\)\.llm\.chat\(\.\.\., dry_run=True\) times"):
+        ddf.llm.chat("Say {text}", model="lab/m", dry_run=True)
     with pytest.raises(llmkit.Unsupported, match="no key is sent to workers"):
         ddf.llm.chat("Say {text}", model=object())
 

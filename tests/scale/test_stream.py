@@ -245,6 +245,19 @@ def test_a_dry_run_counts_what_would_be_sent_and_writes_nothing(lab: Loopback, r
     assert not (tmp_path / "b").exists() and lab.requests == 10
 
 
+def test_the_same_name_at_another_address_is_another_server_whose_answers_are_not_mixed_in(
+    lab: Loopback, rows: Path, tmp_path: Path
+) -> None:
+    ask(rows, tmp_path / "out", limit=4)
+    with Loopback() as other:
+        llmkit.add_provider("lab", other.url, api_key="test-key-not-real")
+        with pytest.raises(BadInput, match="other there: the server's address"):
+            ask(rows, tmp_path / "out")
+        assert other.requests == 0
+        assert ask(rows, tmp_path / "other").read()["chat"].tolist() == answers()
+        assert (lab.requests, other.requests) == (4, ROWS)
+
+
 def test_a_directory_of_another_call_is_refused_before_anything_is_sent(lab: Loopback, rows: Path, tmp_path: Path) -> None:
     ask(rows, tmp_path / "out", limit=4)
     for more, says in (
