@@ -396,12 +396,14 @@ def every(seconds: float, function: Callable[[], None], until: concurrent.future
 
 
 class Worker:
-    """One daemon thread that runs functions in the order they were handed in; for things that only one thread may touch."""
+    """One daemon thread that runs functions in the order they were handed in; for things that only one thread may touch at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: The thread that was let go, and may still be at what was handed in before.
+        self._last: threading.Thread | None = None
         self._lock = threading.Lock()
         #: Held during a job; whoever takes it (a fork) knows the thread between two.
         self.busy = threading.RLock()
@@ -421,9 +423,9 @@ class Worker:
 
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._serve, args=(self._last,), name=self._name, daemon=True)
                 self._thread.start()
-        self._queue.put(job)
+            self._queue.put(job)
         return future
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
@@ -433,13 +435,22 @@ class Worker:
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return self.submit(function, *args).result()
 
+    def let_go(self) -> None:
+        """Let the thread end after what was handed in; returns at once. What is handed in later begins another."""
+        with self._lock:
+            if self._thread is not None:
+                self._queue.put(None)
+                self._last, self._thread = self._thread, None
+
     def stop(self) -> None:
         """Let the thread end after what was handed in; waits for it."""
-        if self._thread is not None and self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(timeout=5)
+        self.let_go()
+        if self._last is not None:
+            self._last.join(timeout=5)
 
-    def _serve(self) -> None:
+    def _serve(self, last: threading.Thread | None) -> None:
+        if last is not None:
+            last.join()  # one at a time, and in order: it takes what was handed in to it, up to its own end
         while (job := self._queue.get()) is not None:
             with self.busy:
                 job()

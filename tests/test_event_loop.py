@@ -218,6 +218,20 @@ def test_a_job_that_raises_is_its_callers_affair_and_the_worker_goes_on() -> Non
     worker.stop()
 
 
+def test_a_worker_that_was_let_go_ends_its_thread_and_keeps_the_order_in_the_next() -> None:
+    worker, go_on, done = event_loop.Worker("test-worker"), threading.Event(), []
+    first = worker.submit(threading.current_thread)
+    worker.submit(go_on.wait, 5)
+    worker.submit(done.append, "handed in before")
+    worker.let_go()
+    last = worker.submit(lambda: (done.append("handed in after"), threading.current_thread())[1])
+    go_on.set()
+    assert last.result(5) is not first.result(5)
+    assert ["handed in before", "handed in after"] == done
+    worker.stop()
+    assert not first.result().is_alive() and not last.result().is_alive()
+
+
 def test_a_cancelled_waiter_does_not_lose_what_the_worker_does_for_it() -> None:
     worker, let_go, done = event_loop.Worker("test-worker"), threading.Event(), []
 

@@ -54,19 +54,28 @@ class Catalogue:
         self._loaded: dict[str, Any] = {}
         self._made: dict[tuple[str, str], Model] = {}
         self._overlaid = False
+        #: Tables that others make of the models; empty again once a model may have changed.
+        self.made_of_models: dict[str, Any] = {}
 
     def forget(self) -> None:
         """Back to what the package ships and what was downloaded."""
-        reread = bool(self._loaded) or self._overlaid
+        reread, merged = bool(self._loaded) or self._overlaid, bool(self._merged)
         for held in (self._added, self._merged, self._aliases, self._loaded):
             held.clear()
         if reread:
             self._reread()
+        elif merged:
+            self._models_changed()
+
+    def _models_changed(self) -> None:
+        # Another dict, not the same one emptied: what a thread is just making of the old models goes into the old one.
+        self.made_of_models = {}
 
     def _reread(self) -> None:
         self._made.clear()
         for name in ("_rows", "_table", "_ways", "_vendors", "_json"):
             self.__dict__.pop(name, None)
+        self._models_changed()
 
     # ------------------------------------------------------------------------------------------------------------- reading
 
@@ -165,6 +174,7 @@ class Catalogue:
         for row in checked:
             known = self.model(row["provider"], row["name"])
             self._merged[known.provider, known.name] = _model(row, known)
+        self._models_changed()
 
     def merge_document(self, rows: Mapping[str, Any]) -> None:
         """Providers, models and aliases at once, all of them or none."""

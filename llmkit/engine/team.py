@@ -346,6 +346,7 @@ class TeamCache:
             self._timer = None
         if self._server is not None:
             await asyncio.wait({asyncio.wrap_future(self._worker.submit(self._hang_up))}, timeout=self.LIMIT)
+        self._worker.let_go()
 
 
 def _put(server: Server, rows: Sequence[Shared]) -> bool:

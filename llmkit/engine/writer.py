@@ -331,6 +331,7 @@ class Writer:
         if self.store is not None:  # at the interpreter's end no thread can be started for nothing
             await self.worker.run(shut)
             self._unwritten = {}
+        self.worker.let_go()  # a session that is closed leaves no thread behind
 
     def forget(self) -> None:
         """In a forked child: start anew, with a shard of its own."""

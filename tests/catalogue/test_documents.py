@@ -149,3 +149,22 @@ def test_the_files_are_read_at_the_first_question_and_fast() -> None:
         fresh.named("mixtral-8x7b")
         best = min(best, time.perf_counter() - before)
     assert best < 0.03
+
+
+def test_the_table_of_models_is_the_callers_own_and_new_whenever_a_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def price(name: str) -> list[float]:
+        known = llmkit.models()
+        return known.loc[known["name"] == name, "input_price"].tolist()
+
+    table = llmkit.models()
+    table.loc[:, "input_price"] = 77.0
+    assert 77.0 not in llmkit.models()["input_price"].tolist()
+    assert not llmkit.models()["key_found"].any()
+    monkeypatch.setenv("MISTRAL_API_KEY", "key-not-real")
+    known = llmkit.models()
+    assert set(known.loc[known["key_found"], "provider"]) == {"mistral"}
+    for dollars in (1.0, 2.0):
+        llmkit.catalogue.merge({"models": [{"provider": "lab", "name": "house", "price": {"input": dollars}}]})
+        assert price("house") == [dollars]
+    llmkit.catalogue.default.forget()
+    assert price("house") == []

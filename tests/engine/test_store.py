@@ -391,6 +391,22 @@ def test_to_close_what_was_never_opened_makes_no_file_and_no_thread(cache_dir: P
     assert not cache_dir.exists()
 
 
+def test_a_closed_session_leaves_no_thread_behind_and_can_be_used_again(lab: Loopback, tmp_path: Path) -> None:
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "llmkit-store" and thread not in before]
+
+    before = threading.enumerate()
+    own = llmkit.Session(cache_dir=tmp_path / "own")
+    own.set_key("lab", "test-key-not-real")
+    for _ in range(2):
+        ask(["the same"], own)
+        (thread,) = threads()
+        own.close()
+        thread.join(5)
+        assert threads() == []
+    assert lab.requests == 1
+
+
 # -------------------------------------------------------------------------------------------- locked by somebody else
 
 HOLDER = """

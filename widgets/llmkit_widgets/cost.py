@@ -37,6 +37,8 @@ class CostPanel(Following):
     def __init__(self, days: int = 30) -> None:
         self._days = _of(_DAYS, days, "days")
         self._table: pd.DataFrame | None = None
+        #: What ``_told`` made last, and of what.
+        self._made: tuple[pd.DataFrame, int, pd.Timestamp, dict[str, Any]] | None = None
         super().__init__()
         self.draw(now=True)
 
@@ -49,20 +51,31 @@ class CostPanel(Following):
         shown = {"days": self._days, "choices": list(_DAYS), "read": table is not None, "budget": known.get("budget"), "per": per}
         if table is None:
             return shown
-        today = _today()
         spent = table[table["day"] >= _since(per)]
-        within = table[table["day"] > today - pd.Timedelta(days=self._days)]
         budget = known.get("budget")
-        total = _sums(within)
-        return shown | {
-            "total": total,
-            "spent": _money(spent["cost_at_least"].sum()),
-            "spent_unknown": bool(spent["unknown"].sum()),
-            "over": budget is not None and float(spent["cost_at_least"].sum()) > budget,
-            "by_day": self._by_day(within),
-            "by_model": _dearest(within, ["model"]),
-            "by_run": _dearest(within, ["run", "operation"]),
-        }
+        return (
+            shown
+            | self._told(table)
+            | {
+                "spent": _money(spent["cost_at_least"].sum()),
+                "spent_unknown": bool(spent["unknown"].sum()),
+                "over": budget is not None and float(spent["cost_at_least"].sum()) > budget,
+            }
+        )
+
+    def _told(self, table: pd.DataFrame) -> dict[str, Any]:
+        """The sums over the days that are shown: made once for what was read, since every word that is said draws the panel anew."""
+        today = _today()
+        if self._made is None or self._made[0] is not table or self._made[1:3] != (self._days, today):
+            within = table[table["day"] > today - pd.Timedelta(days=self._days)]
+            sums = {
+                "total": _sums(within),
+                "by_day": self._by_day(within),
+                "by_model": _dearest(within, ["model"]),
+                "by_run": _dearest(within, ["run", "operation"]),
+            }
+            self._made = (table, self._days, today, sums)
+        return self._made[3]
 
     def _by_day(self, table: pd.DataFrame) -> list[dict[str, Any]]:
         days = pd.date_range(end=_today(), periods=self._days, freq="D")

@@ -112,6 +112,8 @@ class ExtractExplorer(Panel):
         #: What the panel began from, and the grid that it made: as long as they agree, that itself is what is asked for.
         self._given: Any = None
         self._given_as = ""
+        #: The class that defines what the panel began from, as text.
+        self._given_source = ""
         #: Lines whose text is no field yet: by number what was typed, and why that is none.
         self._drafts: dict[int, tuple[dict[str, Any], str]] = {}
         self._how: dict[str, Any] = {}
@@ -192,7 +194,8 @@ class ExtractExplorer(Panel):
         own = self._own_class()
         if own is not None:  # its validators are in no text
             return f"import llmkit\n\nfacts = df.llm.extract({own}, on={_literal(on)}{given})\n"
-        source = llmkit.read_schema(self._schema()).source
+        schema = self._schema()
+        source = self._given_source if schema is self._given else llmkit.read_schema(schema).source
         name = re.findall(r"^class (\w+)\(", source, re.MULTILINE)[-1]
         head = source.replace("from pydantic import", "import llmkit\nfrom pydantic import", 1)
         return f"{head}\n\nfacts = df.llm.extract({name}, on={_literal(on)}{given})\n"
@@ -364,11 +367,11 @@ class ExtractExplorer(Panel):
 
     def begin(self, schema: Any) -> None:
         """Begin anew from a pydantic class, a JSON schema, or whatever else ``df.llm.extract`` takes of one record a row."""
-        model = llmkit.read_schema(schema).model
+        read = llmkit.read_schema(schema)
         with self._lock:
-            grid = FieldGrid.of_json(model.model_json_schema())
-            grid.name = model.__name__
-            self._set_grid(grid, schema)
+            grid = FieldGrid.of_json(read.model.model_json_schema())
+            grid.name = read.model.__name__
+            self._set_grid(grid, schema, read.source)
 
     def begin_from_example(self, example: Mapping[str, Any]) -> None:
         """Begin anew from one row as it may look, e.g. ``{"city": "Lyon", "people": 2}``."""
@@ -389,10 +392,10 @@ class ExtractExplorer(Panel):
             raise llmkit.BadInput("this is JSON, but no object: it begins with { and ends with }")
         (self.begin if kind == "schema" else self.begin_from_example)(told)
 
-    def _set_grid(self, grid: FieldGrid, given: Any) -> None:
+    def _set_grid(self, grid: FieldGrid, given: Any, source: str = "") -> None:
         self._grid = grid
         self._drafts.clear()
-        self._given = given
+        self._given, self._given_source = given, source
         self._given_as = self._shape_of_grid()
         self._changed()
 

@@ -15,6 +15,9 @@ __all__ = ["KeyPanel"]
 #: What a key is tried with, the first that the provider has a model for.
 _TRIALS = ("chat", "embed", "rerank")
 
+#: Of ``llmkit.providers()``, which leaves nothing of them missing.
+_SHOWN = ("provider", "key_found", "key_from", "key_needed", "key_env", "status")
+
 _PLACES = [
     {"name": "memory", "label": "in memory, until the kernel ends", "note": ""},
     {"name": "keyring", "label": "in the system's keyring", "note": "Later sessions find it there; it needs the extra llmkit[keyring]."},
@@ -47,11 +50,13 @@ class KeyPanel(Panel):
         self.draw(now=True)
 
     def view(self) -> dict[str, Any]:
-        known = self.result[["provider", "key_found", "key_from", "key_needed", "key_env", "status"]]
+        known = self.result
         rows = []
-        for row in known[known["status"] != "retired"].to_dict("records"):
+        for values in zip(*(known[name].tolist() for name in _SHOWN), strict=True):
+            row = dict(zip(_SHOWN, values, strict=True))
             test, why = self._tests.get(row["provider"], ("", ""))
-            rows.append({**{str(name): None if pd.isna(value) else value for name, value in row.items()}, "test": test, "why": why})
+            if row["status"] != "retired":
+                rows.append({**row, "test": test, "why": why})
         rows.sort(key=lambda row: not row["key_found"])  # in the catalogue's order otherwise
         return {"providers": rows, "chosen": self._chosen, "places": _PLACES}
 
