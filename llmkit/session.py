@@ -192,10 +192,6 @@ class Session:
         """Whether a model is meant for an operation; one that the catalogue does not know is judged by its name."""
         return self.picker.suits(name, operation)
 
-    def local_servers(self, again: bool = False) -> list[tuple[Provider, str]]:
-        """(provider, model) for each OpenAI-compatible server on this computer's usual ports; looked for once."""
-        return self.picker.servers(again)
-
     # ---------------------------------------------------------------------------------------------------------------- runs
 
     @staticmethod
