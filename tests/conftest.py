@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import llmkit
-from llmkit import session
+from llmkit import event_loop, session
+from llmkit.run import begun
 
 from .loopback import Loopback
 
@@ -35,7 +36,17 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setitem(llmkit.catalogue.default._toml, "local_ports", [])
     _forget_session()
     yield
+    _end_runs()
     _forget_session()
+
+
+def _end_runs() -> None:
+    """A run that a test did not wait for, such as one by batch jobs that nobody answers, is none of the next test's."""
+    for run in list(begun.running.values()):
+        assert run._running is not None
+        run._running.cancel()  # not run.cancel(), which would ask the provider
+        event_loop.settle(run._running.future, 5)
+    begun.running.clear()
 
 
 def _forget_session() -> None:
