@@ -47,6 +47,8 @@ class Writer:
         self.worker = Worker("llmkit-store")
         self.store: Store | None = None
         self.lost = False
+        #: Called, in the worker thread, when the file is lost: by who would rather stop than pay for answers that nothing keeps.
+        self.on_lost: set[Callable[[], Any]] = set()
         self._pending: list[Entry] = []
         self._owed: list[Entry] = []
         #: Answers that were handed in and are in no file yet, by key: a look-up finds them too.
@@ -77,6 +79,8 @@ class Writer:
 
     def _give_up(self, error: StoreLost) -> None:
         self.lost = True
+        for tell in list(self.on_lost):
+            tell()
         warnings.warn(
             f"llmkit cannot keep answers on disk ({error}); the run goes on without its cache. "
             "Set LLMKIT_CACHE_DIR to a folder with room to write in.",

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..adapter import Target
+from ..engine.writer import Writer
 from ..errors import AccessError, BadInput, BudgetReached, Cancelled, ConfigError, DiskFull, LLMError, RequestError, Unreachable
 from ..event_loop import off_loop, to_the_end
 from ..frames import arguments as checked
@@ -349,6 +351,10 @@ class FileRun(Procedure[FileResult]):
         self._book = asyncio.Lock()
         self._ahead, self._live = asyncio.Semaphore(_AHEAD), asyncio.Semaphore(_LIVE)
         going: set[asyncio.Task[None]] = set()
+        writer = self._keeper
+        tell = partial(asyncio.get_running_loop().call_soon_threadsafe, self._stop_unkept)
+        if writer is not None:
+            writer.on_lost.add(tell)
         try:
             await self._read_on(going)
             while going and self._fault is None:
@@ -359,6 +365,8 @@ class FileRun(Procedure[FileResult]):
         except Exception as error:
             self._halt(error)
         await to_the_end(self._wind_up(going))
+        if writer is not None:
+            writer.on_lost.discard(tell)
         if self._fault is not None and not isinstance(self._fault, LLMError):
             raise self._fault
         self._made = FileResult(self._parts)
@@ -413,6 +421,8 @@ class FileRun(Procedure[FileResult]):
                     if waits:
                         self._ahead.release()
                         waits = False
+                    if (writer := self._keeper) is not None and writer.lost:
+                        self._stop_unkept()
                     if self._fault is not None:
                         return
                     run = await off_loop(self._begin, work, step)
@@ -447,7 +457,6 @@ class FileRun(Procedure[FileResult]):
         """Return when the next chunk is to begin: what is left of this one is in flight, or will be before another look."""
         before, at = 0, time.monotonic()
         while not (await asyncio.wait({end}, timeout=_LOOK))[0]:
-            self._look_at_the_store()
             if self._max_cost is not None:
                 continue
             if step.in_batches:
@@ -459,13 +468,18 @@ class FileRun(Procedure[FileResult]):
                 return
             before, at = through, now
 
-    def _look_at_the_store(self) -> None:
-        writer = self._session.engine.writer
-        if self._keeps_answers and writer is not None and writer.lost:
-            raise DiskFull(
+    @property
+    def _keeper(self) -> Writer | None:
+        """Who keeps the answers of unfinished parts, where they are kept."""
+        return self._session.engine.writer if self._keeps_answers else None
+
+    def _stop_unkept(self) -> None:
+        self._halt(
+            DiskFull(
                 "answers can no longer be kept on disk, so those of unfinished parts would be paid again: make room (or set "
                 'LLMKIT_CACHE_DIR to another disk) and call again, or say cache="off" to go on without'
             )
+        )
 
     async def _taken_in(self, work: _Work, step: Step, run: Run[Any], end: asyncio.Future[None]) -> bool:
         """Take what a run made; ``False`` where it did not get to its end."""
