@@ -251,22 +251,15 @@ class Session:
 
     def start(self, plan: Plan, shape: Shape[T], *, show_progress: bool = True, note: str = "") -> Run[T]:
         """Begin the plan; returns at once."""
-        run: Run[T] = Run(
-            id=plan.run_id,
-            operation=plan.operation.name,
-            targets=[target.name for target in plan.route],
-            prices=[target.model.price for target in plan.route],
-            outcomes=plan.outcomes,
-            shape=shape,
-            on_error=plan.policy.on_error,
-            show_progress=show_progress,
-            note=note,
-        )
+        run: Run[T] = Run(id=plan.run_id, shape=shape, show_progress=show_progress, note=note, **_told_of(plan))
+        self._begin(run, partial(self._carry_out, plan, run))
+        return run
+
+    def _begin(self, run: Run[Any], work: Callable[[], Any]) -> None:
         run.part = part_of_another.get()
         if not run.part:
             self.last_run = run
-        run.begin(partial(self._carry_out, plan, run))
-        return run
+        run.begin(work)
 
     # ---------------------------------------------------------------------------------------------------------- batch jobs
 
@@ -301,24 +294,12 @@ class Session:
     ) -> JobRun[T]:
         """Begin the plan by batch jobs; returns at once. ``table`` makes what ``run.status()`` hands back."""
         work = jobs.Overnight(self.engine, plan, self.settings.cache_dir, recipe, files or {}, taken)
-        run: JobRun[T] = JobRun(
-            id=plan.run_id if taken is None else taken.folder.id,
-            operation=plan.operation.name,
-            targets=[target.name for target in plan.route],
-            prices=[target.model.price for target in plan.route],
-            outcomes=plan.outcomes,
-            shape=shape,
-            on_error=plan.policy.on_error,
-            show_progress=show_progress,
-            note=note,
-        )
+        run_id = plan.run_id if taken is None else taken.folder.id
+        run: JobRun[T] = JobRun(id=run_id, shape=shape, show_progress=show_progress, note=note, **_told_of(plan))
         run.work, run.table = work, partial(table, work)
         if taken is None:
             run.live = partial(self._carry_out, plan, run)
-        run.part = part_of_another.get()
-        if not run.part:
-            self.last_run = run
-        run.begin(partial(self._carry_out_jobs, work, run))
+        self._begin(run, partial(self._carry_out_jobs, work, run))
         return run
 
     async def _carry_out_jobs(self, work: jobs.Overnight, run: Run[Any]) -> None:
@@ -364,6 +345,17 @@ class Session:
 
     def estimate(self, plan: Plan) -> Estimate:
         return event_loop.call(scheduler.estimate, self.engine, plan)
+
+
+def _told_of(plan: Plan) -> dict[str, Any]:
+    """What a run shows of its plan."""
+    return {
+        "operation": plan.operation.name,
+        "targets": [target.name for target in plan.route],
+        "prices": [target.model.price for target in plan.route],
+        "outcomes": plan.outcomes,
+        "on_error": plan.policy.on_error,
+    }
 
 
 def _new_id() -> str:
