@@ -32,6 +32,7 @@ __all__ = [
     "Timer",
     "Worker",
     "every",
+    "later",
     "off_loop",
     "on_exit",
     "on_fork",
@@ -96,6 +97,8 @@ class _Door:
         self.pool: concurrent.futures.ThreadPoolExecutor | None = None
         self.at_fork: list[weakref.WeakMethod[Any]] = []
         self.at_exit: list[weakref.WeakMethod[Any]] = []
+        #: What was begun by ``later`` and nobody waits for: the interpreter's end does.
+        self.closing: set[asyncio.Task[None]] = set()
         #: Workers whose threads must stand between two jobs while the process forks.
         self.working: weakref.WeakSet[Worker] = weakref.WeakSet()
         self.paused: list[Worker] = []
@@ -140,7 +143,7 @@ class _Door:
         # parent: closing them here would close the parent's. Keep them alive, unused, and start anew.
         self.abandoned.append((self.loop, self.thread, self.pool))
         self.lock = threading.Lock()
-        self.working, self.paused = weakref.WeakSet(), []
+        self.working, self.paused, self.closing = weakref.WeakSet(), [], set()
         self.loop = self.thread = self.pool = None
         for callback in _alive(self.at_fork):
             callback()
@@ -162,11 +165,12 @@ class _Door:
 
     async def _close(self) -> None:
         mine = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not mine]
+        tasks = [task for task in asyncio.all_tasks() if task is not mine and task not in self.closing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for done in await asyncio.gather(*(callback() for callback in _alive(self.at_exit)), return_exceptions=True):
+        closing = *self.closing, *(callback() for callback in _alive(self.at_exit))
+        for done in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(done, Exception):
                 warnings.warn(f"llmkit could not put everything away at the end: {type(done).__name__}", RuntimeWarning, stacklevel=2)
 
@@ -192,6 +196,24 @@ def on_exit(callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def _alive(methods: list[weakref.WeakMethod[Any]]) -> list[Callable[..., Any]]:
     return [method for reference in methods if (method := reference()) is not None]
+
+
+def later(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have ``close`` run on the loop, where there is one; returns at once, also when the garbage collector calls.
+
+    It takes no lock: the collector may call from any line of any thread, one that holds the lock included.
+    """
+
+    def begin() -> None:
+        task = asyncio.get_running_loop().create_task(close())
+        _door.closing.add(task)
+        task.add_done_callback(_door.closing.discard)
+
+    if (loop := _door.loop) is not None:
+        try:
+            loop.call_soon_threadsafe(begin)
+        except RuntimeError:
+            pass  # closed, and with it everything that ran on it
 
 
 class once(Generic[T]):  # noqa: N801 - used as a decorator
@@ -434,6 +456,11 @@ class Worker:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         return self.submit(function, *args).result()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was handed in since the last thread was let go."""
+        return self._thread is None
 
     def let_go(self) -> None:
         """Let the thread end after what was handed in; returns at once. What is handed in later begins another."""

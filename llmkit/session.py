@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import catalogue, event_loop
 from .adapter import Target
@@ -31,9 +32,15 @@ from .settings import Settings
 from .streams import Stream
 from .types import Estimate, Operation, Policy, Provider, Request, Task
 
-__all__ = ["Session", "default", "part_of_another"]
+if TYPE_CHECKING:
+    from .engine.transport import Transport
+
+__all__ = ["Session", "default", "limit_by_hand", "new_transport", "part_of_another"]
 
 T = TypeVar("T")
+
+#: What was told by hand: of a provider, or of one of its models.
+_Limits = dict[str, dict[str, float]]
 
 #: Options that help where they are understood and are no loss elsewhere.
 _HINTS = ("input_type", "logprobs")
@@ -78,40 +85,32 @@ class Session:
         self.last_run: Run[Any] | None = None
         self._clock = clock
         self._defaults: dict[str, Any] = {}
-        self._limits: dict[str, dict[str, float]] = {name: dict(limit) for name, limit in (limits or {}).items()}
+        self._limits: _Limits = {name: dict(limit) for name, limit in (limits or {}).items()}
         #: The model that made vectors of a length, so that a query is embedded the same way.
         self.embedded_with: dict[int, str] = {}
         self.picker = Picker(
             self.settings, self.catalogue, lambda url, timeout, headers=None: self.engine.transport.get(url, timeout, headers)
         )
         self.engine = self._new_engine()
+        self._life = _Life(self.engine)
         event_loop.on_fork(self._forget)
         event_loop.on_exit(self._close)
 
     def _new_engine(self) -> Engine:
+        # None of its parts knows the session, so that one that nobody holds any more can be told from one in use.
+        settings, clock, limits = self.settings, self._clock, self._limits
         # Under a clock that is turned by hand nothing is shared with processes that live by another.
-        self._memory = Memory(self.settings.cache_dir) if self._clock is None else None
-        return Engine(self._new_transport, self._new_writer(), self._new_limiter, self._clock, self._memory)
-
-    def _new_writer(self) -> Writer:
-        address = self.settings.cache_url
-        if address is None:
-            return Writer(lambda: Store(self.settings.cache_dir, self.settings.cache_bytes), self._clock)
-        from .engine.team import TeamCache, TeamWriter, opener
-
-        team = TeamCache(*opener(address), self._clock)
-        return TeamWriter(lambda: Store(self.settings.cache_dir, self.settings.cache_bytes), team, self._clock)
-
-    def _new_transport(self) -> Any:
-        from .engine.transport import Transport
-
-        return Transport(self.settings.proxy_for)
+        memory = Memory(settings.cache_dir) if clock is None else None
+        transport, limiter = partial(new_transport, settings), partial(_new_limiter, limits, clock, memory)
+        return Engine(transport, _new_writer(settings, clock), limiter, clock, memory)
 
     def _forget(self) -> None:
+        self._life.end()
         event_loop.abandon(self.engine)
         if self.engine.writer is not None:
             self.engine.writer.forget()
         self.engine = self._new_engine()
+        self._life = _Life(self.engine)
 
     async def _close(self) -> None:
         await self.engine.close()
@@ -150,21 +149,15 @@ class Session:
         self._limits.setdefault(name, {}).update({key: value for key, value in limits.items() if value is not None})
         event_loop.call(self._apply_limits)
 
+    def set_limits(self, limits: Mapping[str, Mapping[str, float]]) -> None:
+        """Have these instead of what was told by hand before."""
+        self._limits.clear()
+        self._limits.update((name, dict(limit)) for name, limit in limits.items())
+        event_loop.call(self._apply_limits)
+
     async def _apply_limits(self) -> None:
         for (provider, _, model, _), account in self.engine._accounts.items():
-            self._limit(account.limiter, provider, model)
-
-    def _new_limiter(self, target: Target) -> Limiter:
-        shared = self._memory.ledger(target) if self._memory is not None and target.adapter.answer is None else None
-        limiter = Limiter(clock=self._clock, shared=shared)
-        self._limit(limiter, target.provider.name, target.model.name)
-        return limiter
-
-    def _limit(self, limiter: Limiter, provider: str, model: str) -> None:
-        said = {**self._limits.get(provider, {}), **self._limits.get(f"{provider}/{model}", {})}
-        if said:
-            width = said.get("max_concurrency")
-            limiter.set_by_hand(said.get("rpm"), said.get("tpm"), None if width is None else int(width))
+            limit_by_hand(account.limiter, self._limits, provider, model)
 
     # -------------------------------------------------------------------------------------------------------------- models
 
@@ -345,6 +338,42 @@ class Session:
 
     def estimate(self, plan: Plan) -> Estimate:
         return event_loop.call(scheduler.estimate, self.engine, plan)
+
+
+class _Life:
+    """Ends with the session and its copies: connections and files of one that was dropped without ``close()`` are closed then."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.end = weakref.finalize(self, event_loop.later, engine.close).detach
+
+
+def new_transport(settings: Settings) -> Transport:
+    from .engine.transport import Transport
+
+    return Transport(settings.proxy_for)
+
+
+def _new_writer(settings: Settings, clock: event_loop.Clock | None) -> Writer:
+    address = settings.cache_url
+    if address is None:
+        return Writer(lambda: Store(settings.cache_dir, settings.cache_bytes), clock)
+    from .engine.team import TeamCache, TeamWriter, opener
+
+    return TeamWriter(lambda: Store(settings.cache_dir, settings.cache_bytes), TeamCache(*opener(address), clock), clock)
+
+
+def _new_limiter(limits: _Limits, clock: event_loop.Clock | None, memory: Memory | None, target: Target) -> Limiter:
+    shared = memory.ledger(target) if memory is not None and target.adapter.answer is None else None
+    limiter = Limiter(clock=clock, shared=shared)
+    limit_by_hand(limiter, limits, target.provider.name, target.model.name)
+    return limiter
+
+
+def limit_by_hand(limiter: Limiter, limits: _Limits, provider: str, model: str) -> None:
+    said = {**limits.get(provider, {}), **limits.get(f"{provider}/{model}", {})}
+    if said:
+        width = said.get("max_concurrency")
+        limiter.set_by_hand(said.get("rpm"), said.get("tpm"), None if width is None else int(width))
 
 
 def _told_of(plan: Plan) -> dict[str, Any]:

@@ -286,7 +286,7 @@ class JobLine(Line):
     async def _turn(self) -> Hold:
         """The leave to add a folder."""
         while True:
-            hold: Hold | None = await off_loop(_on_disk, self.shelf.gate)
+            hold = await _taken_hold(self.shelf.gate)
             if hold is not None:
                 self.work.doing = "writing"
                 return hold
@@ -496,15 +496,13 @@ class JobLine(Line):
 
     async def _see_to(self, folder: Folder) -> tuple[bool, bool]:
         """Whether something has changed in a folder, and whether something may still come."""
-        hold = await off_loop(_on_disk, folder.hold)
-        book = await off_loop(_on_disk, folder.read)
-        if book is None:  # through, and removed
-            if hold is not None:
-                hold.release()
-            self.work.books.pop(folder.id, None)
-            return False, False
-        self.work.books[folder.id] = book
+        hold = await _taken_hold(folder.hold)
         try:
+            book = await off_loop(_on_disk, folder.read)
+            if book is None:  # through, and removed
+                self.work.books.pop(folder.id, None)
+                return False, False
+            self.work.books[folder.id] = book
             before = [part.state for part in book.parts]
             if hold is not None:
                 if self.work.stopping and not book.cancelled:
@@ -898,6 +896,21 @@ def _odd_lines(part: Part, strangers: int, damaged: int) -> str:
     said = [f"{strangers:,} answers to questions that were not asked"] if strangers else []
     said += [f"{damaged:,} lines that cannot be read"] if damaged else []
     return f"the results of batch job {part.id} hold {' and '.join(said)}; they were passed over"
+
+
+async def _taken_hold(take: Callable[[], Hold | None]) -> Hold | None:
+    """``take()`` in a worker thread; what it takes for somebody who was stopped meanwhile is let go of at once."""
+    taking = asyncio.ensure_future(off_loop(_on_disk, take))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(_let_go_again)
+        raise
+
+
+def _let_go_again(taking: asyncio.Future[Hold | None]) -> None:
+    if not taking.cancelled() and taking.exception() is None and (hold := taking.result()) is not None:
+        hold.release()
 
 
 def _on_disk(work: Callable[..., T], *args: Any) -> T:

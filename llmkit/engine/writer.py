@@ -317,7 +317,8 @@ class Writer:
             self._refresh = None
 
         def shut() -> None:
-            assert self.store is not None
+            if self.store is None:
+                return
             for _ in range(5):  # each waits 0.2 s for the file
                 if not self._owed:
                     break
@@ -332,7 +333,9 @@ class Writer:
                     stacklevel=2,
                 )
 
-        if self.store is not None:  # at the interpreter's end no thread can be started for nothing
+        # Not told by the store: a look-up that nobody waits for any more may be about to open it. And at the interpreter's end no thread
+        # can be started for nothing.
+        if not self.worker.idle:
             await self.worker.run(shut)
             self._unwritten = {}
         self.worker.let_go()  # a session that is closed leaves no thread behind

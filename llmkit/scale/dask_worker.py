@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ from ..errors import BadInput, Cancelled, ConfigError, ConnectionLost, LLMError
 from ..frames.pandas_accessor import FrameAccessor
 from ..picking import adapter_for
 from ..run import Run
-from ..session import Session
+from ..session import Session, limit_by_hand, new_transport
 from ..types import Model, Operation, Provider
 from .buckets import Lease, Share
 from .dask_scheduler import SPEAKS, call
@@ -231,14 +232,13 @@ class _WorkerSession(Session):
         super().__init__()
 
     def _new_engine(self) -> Engine:
-        self._memory = None
-        return Engine(self._new_transport, None, self._new_limiter, self._clock, None)
+        return Engine(partial(new_transport, self.settings), None, self._new_limiter, self._clock, None)
 
     def _new_limiter(self, target: Target) -> Limiter:
         account = self._room.mark(target)
         shared = None if target.adapter.answer is not None else self._room.share(account)
         limiter = Limiter(clock=self._clock, shared=shared)
-        self._limit(limiter, target.provider.name, target.model.name)
+        limit_by_hand(limiter, self._limits, target.provider.name, target.model.name)
         if shared is not None:
             self._room.limiters[account] = limiter
         return limiter
@@ -375,8 +375,7 @@ def _carried_out(job: Job, frame: pd.DataFrame, chunk: Chunk, task: str, room: R
     folder = Folder(f"{job.out.rstrip('/')}/_journal/{chunk.number:05d}")
     limits = {name: dict(limits) for name, limits in job.limits.items()}
     if limits != room.session._limits:
-        room.session._limits = limits
-        event_loop.call(room.session._apply_limits)
+        room.session.set_limits(limits)
     session, writer = room.session.of_chunk(job, Journal(folder), folder.far)
     arguments = dict(job.arguments)
     if job.limit is not None:

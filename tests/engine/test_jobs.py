@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import stat
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -447,6 +449,31 @@ def test_a_run_that_is_cancelled_as_it_writes_leaves_nothing_behind(lab: Loopbac
     assert "cancelled" == run.stopped.kind
     assert [] == [path.name for path in Path(session.default().settings.cache_dir, "jobs").iterdir() if path.is_dir()]
     assert 0 == lab.requests
+
+
+def test_a_folder_that_is_taken_for_a_run_that_was_stopped_meanwhile_is_left_to_others(tmp_path: Path) -> None:
+    shelf = job_files.Shelf(tmp_path / "jobs")
+    shelf.directory.mkdir()
+    go_on = threading.Event()
+
+    def take() -> job_files.Hold | None:
+        go_on.wait(10)
+        return shelf.gate()
+
+    async def stop_who_waits() -> job_files.Hold | None:
+        waiting = asyncio.ensure_future(engine_jobs._taken_hold(take))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
+        go_on.set()
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        await asyncio.gather(*others)
+        return shelf.gate()
+
+    hold = event_loop.call(stop_who_waits)
+    assert hold is not None
+    hold.release()
 
 
 def test_the_intent_is_on_the_disk_before_the_submit(lab: Loopback, clock: ManualClock, cache_dir: Path) -> None:
