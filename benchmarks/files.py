@@ -110,19 +110,8 @@ def measured(entrant: Entrant, condition: str, rows: int) -> Measured:
         requests_per_minute=PER_SECOND * 60,
         tokens_per_minute=10**10,
     )
-    with serving(conditions) as url, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        for name in ("home", "kept"):
-            (home / name).mkdir()
-        _write_source(home / "in.parquet", rows)
-        job = FileJob(
-            url=url,
-            source=str(home / "in.parquet"),
-            out=str(home / "out"),
-            kept=str(home / "kept"),
-            in_flight=256 if limited else IN_FLIGHT,
-            per_second=PER_SECOND if limited else 0,
-        )
+    told = {"in_flight": 256, "per_second": PER_SECOND} if limited else {"in_flight": IN_FLIGHT}
+    with serving(conditions) as url, file_job(url, rows, **told) as job:
         killing = condition if condition in ("worker", "all") else ""
         found = _done(entrant, job, rows, killing)
         counted = stats(url)
@@ -130,7 +119,7 @@ def measured(entrant: Entrant, condition: str, rows: int) -> Measured:
         busy = [count for count in counted["by_second"] if count]
         return {
             **found,
-            **_checked(home / "out", rows),
+            **checked(Path(job.out), rows),
             "rows": rows,
             "refused": counted["refused"],
             "repeats": let_in - rows,
@@ -139,14 +128,22 @@ def measured(entrant: Entrant, condition: str, rows: int) -> Measured:
         }
 
 
-def _write_source(file: Path, rows: int) -> None:
+@contextmanager
+def file_job(url: str, rows: int, **told: int) -> Iterator[FileJob]:
+    """A source of so many rows, and empty folders beside it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"id": range(rows), "text": [text(number) for number in range(rows)]}), file)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        for name in ("home", "kept"):
+            (home / name).mkdir()
+        source = home / "in.parquet"
+        pq.write_table(pa.table({"id": range(rows), "text": [text(number) for number in range(rows)]}), source)
+        yield FileJob(url=url, source=str(source), out=str(home / "out"), kept=str(home / "kept"), **told)
 
 
-def _checked(out: Path, rows: int) -> dict[str, Any]:
+def checked(out: Path, rows: int) -> dict[str, Any]:
     """Rows without an answer, with a wrong one or twice, and whether the rest is in order, the files by their names."""
     import pyarrow.parquet as pq
 
@@ -177,7 +174,7 @@ def _done(entrant: Entrant, job: FileJob, rows: int, killing: str) -> Measured:
     killed = in_flight = 0
     while runs < 4:
         runs += 1
-        with _under_way(entrant, job) as tree:
+        with under_way(entrant, job) as tree:
             if killing and not killed:
                 in_flight = _wait_for(job.url, round(rows * KILLED_AT), tree)
                 killed = tree.kill(entrant.workers if killing == "worker" else "")
@@ -201,7 +198,8 @@ def _wait_for(url: str, let_in: int, tree: _Tree) -> int:
 
 
 @contextmanager
-def _under_way(entrant: Entrant, job: FileJob) -> Iterator[_Tree]:
+def under_way(entrant: Entrant, job: FileJob, patience: float = PATIENCE) -> Iterator[_Tree]:
+    """The job, begun; at the block's end nothing of it is left."""
     home = str(Path(job.kept).parent / "home")
     with tempfile.TemporaryFile() as complaints, _pipe() as end:
         process = subprocess.Popen(
@@ -215,7 +213,7 @@ def _under_way(entrant: Entrant, job: FileJob) -> Iterator[_Tree]:
             start_new_session=True,
         )
         try:
-            tree = _Tree(process, complaints)
+            tree = _Tree(process, complaints, patience)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -228,8 +226,9 @@ def _under_way(entrant: Entrant, job: FileJob) -> Iterator[_Tree]:
 class _Tree:
     """A process and all that it starts, watched five times a second."""
 
-    def __init__(self, process: subprocess.Popen[bytes], complaints: Any) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], complaints: Any, patience: float) -> None:
         self._process = process
+        self._patience = patience
         self._complaints = complaints
         #: Processes by their numbers: when each began, and its command line.
         self._known: dict[int, tuple[str, str]] = {}
@@ -264,12 +263,12 @@ class _Tree:
 
     def wait(self) -> bool:
         """Whether it ended well."""
-        left = PATIENCE - (time.monotonic() - self._began)
+        left = self._patience - (time.monotonic() - self._began)
         try:
             code = self._process.wait(timeout=max(1.0, left))
         except subprocess.TimeoutExpired:
             self.end()
-            raise GaveUp(f"no end after {PATIENCE:.0f} s") from None
+            raise GaveUp(f"no end after {self._patience:.0f} s") from None
         self.seconds = time.monotonic() - self._began
         return code == 0
 

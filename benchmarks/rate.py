@@ -15,7 +15,7 @@ from .contest import Job
 from .contestants import Options, contestants
 from .measure import Measured, judged, per_row, table
 from .results import kept
-from .server import serving, stats
+from .server import bookings, serving, stats
 
 ROWS = 2_000
 TOKENS = 100
@@ -77,11 +77,10 @@ def _measured(condition: str, do: Callable[[Job], Measured], ours: bool) -> Meas
                 tokens_per_minute=TOKENS_PER_MINUTE * told,
             )
         )
-        counted = stats(url)
-    bookings = counted.pop("bookings")
+        counted, booked = stats(url), bookings(url)
     del counted["by_second"]
-    best = ideal(conditions.shape, bookings)
-    return {**found, **counted, "ideal": best, "ratio": found["seconds"] / best, "tokens": sum(bookings)}
+    best = ideal(conditions.shape, booked)
+    return {**found, **counted, "ideal": best, "ratio": found["seconds"] / best, "tokens": sum(booked)}
 
 
 def _short(found: Measured) -> str:

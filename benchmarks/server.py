@@ -2,7 +2,7 @@
 
 Without conditions the answers are canned: no waiting, nothing looked at but the row's number. With them each request is read, booked on the
 account, and answered when its row's latency is over. Three paths are served beside the provider's own: ``/free/v1`` is a provider
-without any conditions, to warm up on; ``/stats`` tells what was counted.
+without any conditions, to warm up on; ``/stats`` and ``/bookings`` tell what was counted.
 
 ``python -m benchmarks.server --port-file PATH [--conditions JSON]`` serves until its standard input closes.
 """
@@ -203,10 +203,10 @@ class _Account:
             "failed": self.failed,
             "answered": self.answered.total(),
             "rows_answered": len(self.answered),
+            "rows_asked": len(self._rows_seen),
             "duplicates": self.answered.total() - len(self.answered),
             "in_flight": self.in_flight,
             "most_in_flight": self.most_in_flight,
-            "bookings": self.bookings,
             "by_second": [self.by_second[second] for second in range(max(self.by_second, default=-1) + 1)],
         }
 
@@ -220,6 +220,8 @@ class _ConditionalConnection(_Connection):
         line = received[: received.find(b"\r\n")]
         if b" /stats" in line:
             return _response(b"200 OK", self._account.stats())
+        if b" /bookings" in line:
+            return _response(b"200 OK", self._account.bookings)
         for path, wire in _WIRES.items():
             if path in line:
                 return self._book(wire, orjson.loads(received[start:stop]), free=b" /free/" in line)
@@ -428,9 +430,19 @@ def serving(conditions: Conditions | None = None) -> Iterator[str]:
 
 def stats(url: str) -> dict[str, Any]:
     """What the server with this base URL has counted."""
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats", timeout=10) as response:
-        counted: dict[str, Any] = orjson.loads(response.read())
+    counted: dict[str, Any] = _told(url, "/stats")
     return counted
+
+
+def bookings(url: str) -> list[int]:
+    """Tokens of each request there with a row that had not been seen yet."""
+    booked: list[int] = _told(url, "/bookings")
+    return booked
+
+
+def _told(url: str, path: str) -> Any:
+    with urllib.request.urlopen(url.removesuffix("/v1") + path, timeout=30) as response:
+        return orjson.loads(response.read())
 
 
 def main() -> None:

@@ -1,22 +1,33 @@
-"""A file through ``stream_file`` beside the same rows as a frame in memory: what a row costs, and what the process holds at the most."""
+"""A file through ``stream_file`` beside the same rows as a frame in memory: what a row costs, and what the process holds at the most.
+
+``kills``: a million rows, and twenty times in between all is killed at once, at moments drawn by lot; what was asked more than once.
+"""
 
 from __future__ import annotations
 
+import random
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from . import measure
+from .account import Conditions
 from .chat import CONCURRENCY, PROMPT, WARM_UP
 from .contestants import Options
+from .files import checked, file_job, ours, under_way
 from .measure import Measured, Meter, best, judged, per_row, serve_as_contestant, table
 from .results import kept
 from .rows import answer, text
-from .server import serving
+from .server import serving, stats
 
 #: rows -> how often.
 SIZES = {20_000: 3, 100_000: 2}
 LARGEST = 1_000_000
+
+KILLS = 20
+#: What a kill may cost: requests in flight, and answers that the store may hold back.
+IN_FLIGHT, UNFLUSHED = 64, 256
 
 
 def frame(url: str, rows: int) -> Measured:
@@ -82,6 +93,38 @@ def _write(path: Path, rows: int, first: int = 0) -> None:
             writer.write_table(pa.table({"text": [text(number) for number in range(start, stop)]}, schema=schema))
 
 
+def _killed(rows: int) -> Measured:
+    lot = random.Random(20261121)
+    at = sorted(lot.sample(range(1, rows), KILLS))
+    repeats: list[int] = []
+
+    def repeated(url: str) -> int:
+        counted = stats(url)
+        return int(counted["requests"] - counted["rows_asked"])
+
+    with serving(Conditions(counting=True)) as url, file_job(url, rows, in_flight=IN_FLIGHT) as job:
+        began = time.monotonic()
+        for asked in (*at, None):
+            with under_way(ours()[0], job, patience=3_600.0) as tree:
+                while asked is not None and stats(url)["rows_asked"] < asked:
+                    time.sleep(0.05)
+                # What the last kill cost was asked for again at once: it is counted by now.
+                repeats.append(repeated(url) - sum(repeats))
+                if asked is not None:
+                    tree.kill("")
+                elif not tree.wait():
+                    raise RuntimeError(tree.complained)
+        repeats.append(repeated(url) - sum(repeats))
+        return {
+            "rows": rows,
+            "seconds": time.monotonic() - began,
+            "kills": KILLS,
+            "repeats": sum(repeats),
+            "most": max(repeats),
+            **checked(Path(job.out), rows),
+        }
+
+
 CONTESTANTS = {"file": file, "frame": frame}
 
 
@@ -104,6 +147,13 @@ def run(options: Options) -> tuple[dict[str, Measured], list[dict[str, Any]]]:
         if {f"frame {rows}", f"file {rows}"} <= set(entries):
             ratio = per_row(entries[f"file {rows}"]) / per_row(entries[f"frame {rows}"])
             targets.append(judged(f"CPU a row, file / frame, {rows:,} rows", ratio, 1.2))
+    if "kills" in options.only:
+        entries |= kept("stream", "kills", lambda: _killed(LARGEST), lambda found: f"{found['repeats']} requests repeated")
+        found = entries["kills"]
+        each = found["repeats"] / found["kills"] / (IN_FLIGHT + UNFLUSHED)
+        targets.append(judged("repeats a kill / in flight and unflushed", each, 1.0))
+        wrong = found["lost"] + found["wrong"] + found["twice"] + (not found["in_order"])
+        targets.append(judged("rows lost, wrong, twice or out of order, after kills", wrong, 0))
     if f"file {LARGEST}" in entries:
         targets.append(judged(f"memory of the process at {LARGEST:,} rows", entries[f"file {LARGEST}"]["resident"] / 1e6, 400, " MB"))
     return entries, targets
@@ -119,6 +169,7 @@ def drawn(entries: dict[str, Measured]) -> str:
             f"{found['resident'] / 1e6:,.0f}",
         )
         for name, found in entries.items()
+        if "cpu" in found
     ]
     return table(("stream", "rows/s", "CPU ms/row", "peak MB more", "of the process"), lines)
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.account import REQUESTS_PER_MINUTE, TOKENS_PER_MINUTE, Conditions, RateLimit, go_duration, ideal, tokens_of
-from benchmarks.files import _checked, measured, ours
+from benchmarks.files import checked, measured, ours
 from benchmarks.latency import bound
 from benchmarks.plans import TIERS, _in_jobs, _planned
 from benchmarks.rows import MEDIAN_LATENCY, answer, fault, latency, long_text, text
-from benchmarks.server import serving, stats
+from benchmarks.server import bookings, serving, stats
 from benchmarks.simulator import GROUP_ROWS, LEASED, Jobs, Limit, Plan, by_chunk, by_job, by_request
 
 PER_SECOND = REQUESTS_PER_MINUTE // 60
@@ -129,15 +129,16 @@ def test_the_server_books_counts_and_refuses_as_the_account_says() -> None:
         assert status == 429 and said["error"]["code"] == "rate_limit_exceeded" and said["error"]["type"] == "tokens"
         assert 30_000 < int(headers["retry-after-ms"]) <= 40_001  # of what it asks for, almost nothing is there
         assert _ask(url.replace("/v1", "/free/v1"), text(9), max_tokens=100_000)[0] == 200  # the warm-up's way in
-        counted = stats(url)
-    assert {name: counted[name] for name in ("requests", "refused", "answered", "rows_answered", "duplicates")} == {
+        counted, booked = stats(url), bookings(url)
+    assert {name: counted[name] for name in ("requests", "refused", "answered", "rows_answered", "rows_asked", "duplicates")} == {
         "requests": 4,
         "refused": 1,
         "answered": 3,
         "rows_answered": 2,
+        "rows_asked": 3,
         "duplicates": 1,
     }
-    assert counted["bookings"] == [100, 149_000, 100_000]  # of rows that were seen, the refused one too
+    assert booked == [100, 149_000, 100_000]  # of rows that were seen, the refused one too
 
 
 def test_a_server_that_sends_no_headers_says_nothing_of_its_limits_in_them() -> None:
@@ -229,9 +230,9 @@ def test_what_a_contestant_wrote_is_counted_by_row(tmp_path: Path) -> None:
     write("part.9.parquet", [0, 1], [answer(0), answer(1)])
     write("part.10.parquet", [2, 3], [answer(2), answer(7)])
     write("_errors.parquet", [5], [answer(5)])
-    assert _checked(tmp_path, 5) == {"lost": 1, "wrong": 1, "twice": 0, "in_order": True}
+    assert checked(tmp_path, 5) == {"lost": 1, "wrong": 1, "twice": 0, "in_order": True}
     write("part.8.parquet", [4, 3], [None, answer(3)])
-    assert _checked(tmp_path, 5) == {"lost": 1, "wrong": 1, "twice": 1, "in_order": False}
+    assert checked(tmp_path, 5) == {"lost": 1, "wrong": 1, "twice": 1, "in_order": False}
 
 
 def test_a_file_goes_through_a_contestant_in_a_process_of_its_own() -> None:

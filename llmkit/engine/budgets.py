@@ -30,7 +30,7 @@ _RESERVE_SECONDS = 0.1
 _RESERVE_MOST_SECONDS = 0.5
 
 #: Of a limit that machines share, so much is used: what they send on time does not arrive on time.
-_SHARED_OF = 0.965
+_SHARED_OF = 0.96
 
 #: Seconds' worth of a short window that may go at once, after a moment in which nothing could.
 _CATCH_UP_SECONDS = 0.12

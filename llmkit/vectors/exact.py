@@ -23,7 +23,7 @@ _COSINES = 1 << 24
 
 #: The first block of all, which sets what the others must surpass: sorting it is the only sorting of whole rows. Each later one is larger,
 #: so that never very many are beyond what is known.
-_FIRST = 1_024
+_FIRST, _FEW = 1_024, 4
 
 #: Of a block's vectors, so many times those wanted may be beyond what is known before they are sorted out.
 _CROWDED = 16
@@ -135,7 +135,9 @@ def _near(queries: Floats, among: Vectors, most: int, size: int, tick: Callable[
     """The places of about the nearest, in any order; -1 where there is none."""
     places = np.full((len(queries), most), -1, dtype=np.intp)
     scores = np.full((len(queries), most), -np.inf, dtype=np.float32)
-    for start, rows, lengths in among.blocks(min(max(_FIRST, most), size), size):
+    # Sorting the rows of a few queries takes less than another block does.
+    first = size if len(queries) <= _FEW else min(max(_FIRST, most), size)
+    for start, rows, lengths in among.blocks(first, size):
         tick()
         with np.errstate(invalid="ignore"):
             cosines = queries @ rows.T
