@@ -268,6 +268,11 @@ class Outcomes:
         unseen = self.task_of_row == UNSEEN
         self.task_of_row[unseen] = MISSING
 
+    @property
+    def drawn(self) -> bool:
+        """Whether every row was."""
+        return not (self.task_of_row == UNSEEN).any()
+
     def forget_failures(self) -> None:
         """Make the failed tasks pending again, for a second try."""
         for task in self.errors:

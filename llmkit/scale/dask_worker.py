@@ -17,7 +17,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
-from distributed import get_worker
+from distributed import get_worker, secede
 
 from .. import event_loop
 from ..adapter import Target
@@ -30,7 +30,7 @@ from ..frames.pandas_accessor import FrameAccessor
 from ..picking import adapter_for
 from ..run import Run
 from ..session import Session, limit_by_hand, new_transport
-from ..types import Model, Operation, Provider
+from ..types import Model, Operation, Policy, Provider
 from .buckets import Lease, Share
 from .dask_scheduler import SPEAKS, call
 from .journal import Journal, JournalWriter
@@ -406,6 +406,7 @@ def _carried_out(job: Job, frame: pd.DataFrame, chunk: Chunk, task: str, room: R
 
 def _see_through(run: Run[Any], job: Job, task: str, room: Room) -> None:
     """Wait for the run, say how far it is, and pass on what the scheduler says."""
+    width, alone = job.arguments.get("max_concurrency", Policy().max_concurrency), True
     while not run.wait(BEAT):
         try:
             said = room.ask("beat", run=job.run, task=task, counts=_counts(run), told=event_loop.call(room.told))
@@ -417,6 +418,10 @@ def _see_through(run: Run[Any], job: Job, task: str, room: Room) -> None:
         event_loop.call(room.hear, said["known"])
         if said["stop"]:
             run.cancel()
+        if alone and run.outcomes.drawn and len(run.outcomes) - run.outcomes.done - run.outcomes.failed < width:
+            # While the slowest of its rows are in flight, most of what the account allows would go unused: the worker may begin another.
+            secede()
+            alone = False
 
 
 def _counts(run: Run[Any]) -> list[Any]:

@@ -464,6 +464,15 @@ def test_after_a_stop_no_request_is_sent_and_the_same_call_sends_only_the_rest(l
     assert at_the_end < settled(lab) <= asked(frame) + 16, "beside the rest those that were in flight on two workers"
 
 
+def test_a_chunk_of_which_a_slow_row_is_left_holds_up_no_other(lab: Loopback, client: Client) -> None:
+    frame = rows(100, missing=1000).iloc[1:]
+    lab.latency = lambda seen: 30.0 if "row 10 and" in str(seen.body) or "row 20 and" in str(seen.body) else 0.01  # one for each worker
+    run = on_cluster(frame, client, chunk_rows=10).chat("Say {text} and so on", model="lab/m", show_progress=False, wait=False)
+    lab.wait_for(99, timeout=25)
+    run.cancel()
+    assert run.wait(10)
+
+
 def test_a_worker_that_is_killed_repeats_what_was_in_flight_and_unflushed(lab: Loopback, client: Client) -> None:
     lab.latency = 0.03
     frame = rows(600, missing=10_000)
