@@ -220,24 +220,24 @@ class _Bucket:
         self.asked = 0
         self.busy = 0.0
 
-    def ask(self, worker: str, share: Share, kind: str, least: float, per_second: float) -> None:
+    def ask(self, worker: str, share: Share, least: float) -> None:
         there = self._events.now + self._plan.round_trip / 2
-        self._events.at(there, lambda: self._serve(worker, share, kind, least, per_second))
+        self._events.at(there, lambda: self._serve(worker, share, least))
 
     def refuse(self, wait: float) -> None:
         self._buckets.refuse("account", wait)
 
-    def _serve(self, worker: str, share: Share, kind: str, least: float, per_second: float) -> None:
+    def _serve(self, worker: str, share: Share, least: float) -> None:
         done = max(self._events.now, self._free_at) + self._plan.service
         self._free_at = done
         self.asked += 1
         self.busy += self._plan.service
-        said = self._buckets.lease("account", kind, worker, least, per_second)
+        said = self._buckets.lease("account", worker, least)
         back = done + self._plan.round_trip / 2
         if isinstance(said, Lease):
-            self._events.at(back, lambda: share.granted(kind, said))
+            self._events.at(back, lambda: share.granted(said))
         else:
-            self._events.at(back + said, lambda: share.missed(kind))
+            self._events.at(back + said, lambda: share.missed())
 
 
 class _Leased:
@@ -245,7 +245,7 @@ class _Leased:
 
     def __init__(self, events: _Events, bucket: _Bucket, name: str, per_second: float) -> None:
         self._per_second = per_second
-        self._share = Share(lambda kind, least, rate: bucket.ask(name, self._share, kind, least, rate), lambda _: None, lambda: events.now)
+        self._share = Share(lambda least: bucket.ask(name, self._share, least), lambda _: None, lambda: events.now)
 
     def wait(self, now: float) -> float:
         if math.isinf(self._per_second):

@@ -1,7 +1,8 @@
 """One account's limit on many machines: who may send so much, and when, is said in one place and a second ahead.
 
-The `Buckets` of a cluster stand on its scheduler. They lay what is leased out one after another in time: a lease is so much from this
-moment to that one, and no two of one account overlap, so however many workers there are, no second sees more than the limit. A lease is
+The `Buckets` of a cluster stand on its scheduler. They lay what is leased out one after another in time: a lease is an account from this
+moment to that one, with all its limits, and no two of one account overlap, so however many workers there are, no second sees more than a
+limit. (Were requests and tokens leased apart, a worker would have the one while another has the other.) A lease is
 spent when it is granted: a worker that dies with one wastes less than a second and makes nobody wait. Each process has a `Share`, which
 spends its leases evenly over their time; what it could not use in its time is lost and not caught up with, since a worker that stood still
 for a moment would send at once what belongs to others now.
@@ -20,11 +21,13 @@ from typing import Any
 
 __all__ = ["Buckets", "Lease", "Share"]
 
-#: Seconds' worth that all leases of an account together may lie ahead.
+#: Seconds that all leases of an account together may lie ahead.
 HORIZON = 1.0
-#: Seconds' worth of a lease, and for how long a worker that asked counts as one of those who share.
+#: Seconds of the leases of all who share, and for how long a worker that asked counts as one of them.
 WORTH = 0.3
 ASKED_LATELY = 3.0
+#: Seconds that a request takes at least: of what is taken piece by piece, next to nothing may be left.
+_LEAST = 1e-6
 #: Seconds after a refusal that said none, in which nothing is leased.
 PENALTY = 0.25
 #: A refusal asks for no more than this of all workers; one that asks for hours is for those to judge who see it.
@@ -33,9 +36,8 @@ LONGEST_PENALTY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """``amount`` to be spent from ``begins`` to ``ends``, which are seconds from the moment ``at`` of the clock where it was granted."""
+    """An account from ``begins`` to ``ends``, which are seconds from the moment ``at`` of the clock where it was granted."""
 
-    amount: float
     begins: float
     ends: float
     at: float
@@ -43,7 +45,7 @@ class Lease:
 
 @dataclass(slots=True)
 class _Line:
-    """What of one limit is leased: all up to ``until``; and when each worker asked last."""
+    """What of one account is leased: all up to ``until``; and when each worker asked last."""
 
     until: float = 0.0
     askers: dict[str, float] = field(default_factory=dict)
@@ -60,40 +62,33 @@ class Buckets:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._lines: dict[tuple[str, str], _Line] = {}
+        self._lines: dict[str, _Line] = {}
         self._paused: dict[str, float] = {}
         #: Limits that providers told some worker, by account and kind: a minute's worth.
         self.told: dict[str, dict[str, float]] = {}
 
-    def lease(self, account: str, kind: str, worker: str, least: float, per_second: float) -> Lease | float:
-        """A lease of ``least`` or more for a worker; or seconds until it is worth asking again, where others have all of the near future.
+    def lease(self, account: str, worker: str, least: float) -> Lease | float:
+        """A lease for a worker; or seconds until it is worth asking again, where others have all of the near future.
 
         Parameters
         ----------
         account : str
             A fingerprint: who is asked with which key for which model.
-        kind : str
-            What is counted, ``"requests"`` or ``"tokens"``.
         worker : str
             Who asks.
         least : float
-            What its next request takes.
-        per_second : float
-            The limit.
+            Seconds that its next request takes of the limit that binds it most. A lease is a whole number of them.
         """
         now = self._now()
-        line = self._lines.setdefault((account, kind), _Line())
+        line = self._lines.setdefault(account, _Line())
         line.askers[worker] = now
-        if per_second <= 0:
-            return HORIZON
         begins = max(now, line.until, self._paused.get(account, 0.0))
         if begins > now + HORIZON + 1e-6:
             return begins - now - HORIZON
         line.askers = {name: at for name, at in line.askers.items() if at > now - ASKED_LATELY}
-        share = float(int(WORTH * per_second / len(line.askers)))
-        amount = max(least, share)
-        line.until = begins + amount / per_second
-        return Lease(amount, begins - now, line.until - now, now)
+        share = WORTH / len(line.askers)
+        line.until = begins + max(1, int(share / least)) * least
+        return Lease(begins - now, line.until - now, now)
 
     def refuse(self, account: str, seconds: float | None) -> None:
         """A provider told somebody to slow down: nobody gets a lease for so long."""
@@ -107,11 +102,11 @@ class Buckets:
 
 @dataclass(slots=True)
 class _Held:
-    """A lease as it is spent: nothing is left of it before ``at``."""
+    """A lease as it is spent: nothing is left before ``at`` of what is counted by that name."""
 
-    at: float
+    begins: float
     ends: float
-    per_second: float
+    at: dict[str, float] = field(default_factory=dict)
 
 
 class Share:
@@ -120,7 +115,7 @@ class Share:
     Parameters
     ----------
     ask : callable
-        ``ask(kind, least, per_second)`` sends for a lease, without waiting for it; ``granted`` or ``missed`` says what came.
+        ``ask(least)`` sends for a lease, without waiting for it; ``granted`` or ``missed`` says what came.
     tell : callable
         ``tell(seconds)``: the provider refused a request here; ``None`` where it did not say for how long.
     now : callable
@@ -141,58 +136,60 @@ class Share:
     #: By so much two clocks may drift apart, in seconds a second.
     DRIFT = 1e-4
 
-    def __init__(
-        self, ask: Callable[[str, float, float], Any], tell: Callable[[float | None], Any], now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, ask: Callable[[float], Any], tell: Callable[[float | None], Any], now: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._tell = tell
         self._now = now
         # Leases come in from another thread: appended there, taken from the left here.
-        self._held: dict[str, deque[_Held]] = {}
-        self._asked: dict[str, float] = {}
-        #: What was taken beyond the end of a lease, and belongs to the next ones.
+        self._held: deque[_Held] = deque()
+        self._asked = float("-inf")
+        #: Seconds that the last request took of each limit.
+        self._takes: dict[str, float] = {}
+        #: Seconds that were taken beyond the end of a lease, and belong to the next ones.
         self._owed: dict[str, float] = {}
         #: How far this clock is ahead of the one where leases are granted, and the time an answer takes at least; and when that was found.
         self._ahead, self._ahead_at = float("inf"), now()
 
     def take(self, kind: str, amount: float, per_second: float, capacity: float) -> tuple[float, float]:
         """(what was taken, seconds to wait): ``amount``, or nothing and how long until it is worth asking again."""
-        now = self._now()
-        held = self._held.setdefault(kind, deque())
+        if per_second <= 0:
+            return 0.0, HORIZON
+        now, held = self._now(), self._held
+        takes = self._takes[kind] = max(_LEAST, amount / per_second)
         while held and held[0].ends <= now - self.LATE:
-            self._let_go(kind, held)
-        if (held[-1].ends if held else now) < now + self.AHEAD and now > self._asked.get(kind, float("-inf")) + self.PATIENCE:
-            self._asked[kind] = now
-            self._ask(kind, amount, per_second)
-        if not held:
-            return 0.0, self.LOOK
-        first = held[0]
-        if owed := self._owed.pop(kind, 0.0):
-            first.at += owed / first.per_second
-        if first.at > now:
-            return 0.0, min(first.at - now, self.AHEAD)
-        first.at = max(first.at, now - self.LATE) + amount / first.per_second
-        if first.at >= first.ends - 1e-9:
-            self._let_go(kind, held)
-        return amount, 0.0
+            held.popleft()
+        if (held[-1].ends if held else now) < now + self.AHEAD and now > self._asked + self.PATIENCE:
+            self._asked = now
+            self._ask(max(self._takes.values()))
+        for lease in held:
+            at = lease.at.get(kind, lease.begins)
+            if at >= lease.ends - 1e-9:
+                continue  # of this nothing is left in it
+            at += self._owed.pop(kind, 0.0)
+            if now < at < lease.ends:
+                lease.at[kind] = at
+                return 0.0, min(at - now, self.AHEAD)
+            taken = at < lease.ends
+            if taken:
+                at = max(at, now - self.LATE) + takes
+            if at > lease.ends:
+                self._owed[kind] = at - lease.ends
+            lease.at[kind] = min(at, lease.ends)
+            if taken:
+                return amount, 0.0
+        return 0.0, self.LOOK
 
-    def _let_go(self, kind: str, held: deque[_Held]) -> None:
-        gone = held.popleft()
-        if gone.at > gone.ends:
-            self._owed[kind] = self._owed.get(kind, 0.0) + (gone.at - gone.ends) * gone.per_second
-
-    def granted(self, kind: str, lease: Lease) -> None:
+    def granted(self, lease: Lease) -> None:
         now = self._now()
         self._ahead = min(self._ahead + (now - self._ahead_at) * self.DRIFT, now - lease.at)
         self._ahead_at = now
         at = lease.at + self._ahead
-        held = _Held(at + lease.begins, at + lease.ends, lease.amount / max(1e-9, lease.ends - lease.begins))
-        self._held.setdefault(kind, deque()).append(held)
-        self._asked.pop(kind, None)
+        self._held.append(_Held(at + lease.begins, at + lease.ends))
+        self._asked = float("-inf")
 
-    def missed(self, kind: str) -> None:
+    def missed(self) -> None:
         """No lease came: it is asked for anew when it is wanted."""
-        self._asked[kind] = self._now() - self.PATIENCE + self.AGAIN
+        self._asked = self._now() - self.PATIENCE + self.AGAIN
 
     def refused(self, seconds: float | None) -> None:
         self._tell(seconds)

@@ -23,7 +23,7 @@ __all__ = ["NAME", "SPEAKS", "Desk", "call"]
 NAME = "llmkit"
 #: Counted up when what travels between workers and the scheduler changes. A version says what is installed, this what is loaded: a
 #: scheduler that runs on after llmkit was changed under it would give out leases that new workers cannot read.
-SPEAKS = 2
+SPEAKS = 3
 #: Seconds that a worker's question for a lease is held; then it asks anew, and nothing piles up for workers that are gone.
 _HELD = 5.0
 #: A run of which nobody has heard for so long is forgotten.
@@ -109,16 +109,16 @@ class Desk(SchedulerPlugin):  # type: ignore[misc]
         if run in self._runs:
             self._runs[run].counts.pop(task, None)
 
-    async def llmkit_lease(self, account: str, kind: str, worker: str, least: float, per_second: float) -> list[float] | None:
-        """[amount, begins, ends, at] as a ``Lease`` has them, once there is room for one; ``None`` where none comes for seconds."""
+    async def llmkit_lease(self, account: str, worker: str, least: float) -> list[float] | None:
+        """[begins, ends, at] as a ``Lease`` has them, once there is room for one; ``None`` where none comes for seconds."""
         waited = 0.0
-        while not isinstance(found := self._buckets.lease(account, kind, worker, least, per_second), Lease):
+        while not isinstance(found := self._buckets.lease(account, worker, least), Lease):
             if waited >= _HELD:
                 return None
             wait = min(found, _HELD)
             waited += wait
             await asyncio.sleep(wait)
-        return [found.amount, found.begins, found.ends, found.at]
+        return [found.begins, found.ends, found.at]
 
     def llmkit_refused(self, account: str, seconds: float | None) -> None:
         self._buckets.refuse(account, seconds)

@@ -184,24 +184,22 @@ class Room:
     def share(self, account: str) -> Share:
         """What this process may take of an account's limits."""
 
-        def ask(kind: str, least: float, per_second: float) -> None:
-            self.worker.loop.add_callback(self._lease, share, account, kind, least, per_second)
+        def ask(least: float) -> None:
+            self.worker.loop.add_callback(self._lease, share, account, least)
 
         share = Share(ask, lambda seconds: self.begin("refused", account=account, seconds=seconds))
         return share
 
-    async def _lease(self, share: Share, account: str, kind: str, least: float, per_second: float) -> None:
+    async def _lease(self, share: Share, account: str, least: float) -> None:
         try:
-            got = await call(
-                self.worker.scheduler, "lease", account=account, kind=kind, worker=self.worker.address, least=least, per_second=per_second
-            )
+            got = await call(self.worker.scheduler, "lease", account=account, worker=self.worker.address, least=least)
             lease = None if got is None else Lease(*got)
         except Exception:  # the scheduler is gone: nothing is leased, so nothing is sent
             lease = None
         if lease is None:
-            share.missed(kind)
+            share.missed()
         else:
-            share.granted(kind, lease)
+            share.granted(lease)
 
     async def told(self) -> dict[str, dict[str, float]]:
         return {account: limiter.told() for account, limiter in self.limiters.items()}

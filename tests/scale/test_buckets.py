@@ -25,21 +25,43 @@ class Worker:
         self.share = Share(self.ask, lambda seconds: buckets.refuse(ACCOUNT, seconds), clock.now)
         self.stands_still_until = 0.0
 
-    def ask(self, kind: str, least: float, per_second: float) -> None:
-        found = self.buckets.lease(ACCOUNT, kind, self.name, least, per_second)
+    def ask(self, least: float) -> None:
+        found = self.buckets.lease(ACCOUNT, self.name, least)
         if isinstance(found, Lease):
             lease = found
             travels = self.travels()
             if travels:
-                self.clock.call_at(self.clock.now() + travels, lambda: self.share.granted(kind, lease))
+                self.clock.call_at(self.clock.now() + travels, lambda: self.share.granted(lease))
             else:
-                self.share.granted(kind, lease)
+                self.share.granted(lease)
         else:
-            self.clock.call_at(self.clock.now() + found, lambda: self.ask(kind, least, per_second))
+            self.clock.call_at(self.clock.now() + found, lambda: self.ask(least))
 
     def send_what_may_go(self) -> None:
-        while self.clock.now() >= self.stands_still_until and self.share.take("requests", 1.0, self.per_second, 1.0)[0]:
+        while self.clock.now() >= self.stands_still_until and self.may_send():
             self.sent.append(self.clock.now())
+
+    def may_send(self) -> bool:
+        return self.share.take("requests", 1.0, self.per_second, 1.0)[0] > 0
+
+
+class Counting(Worker):
+    """Its requests are counted in tokens too: as a limiter does, it keeps its turn of the one until it has that of the other."""
+
+    def __init__(self, name: str, buckets: Buckets, clock: ManualClock, per_second: float, tokens_per_second: float) -> None:
+        super().__init__(name, buckets, clock, per_second)
+        self.tokens_per_second = tokens_per_second
+        self.chance = random.Random(name)
+        self.has_turn, self.wants = False, 100.0
+        self.tokens: list[float] = []
+
+    def may_send(self) -> bool:
+        self.has_turn = self.has_turn or super().may_send()
+        if not self.has_turn or not self.share.take("tokens", self.wants, self.tokens_per_second, 1.0)[0]:
+            return False
+        self.tokens.append(self.wants)
+        self.has_turn, self.wants = False, self.chance.uniform(50.0, 150.0)
+        return True
 
 
 def work(clock: ManualClock, workers: list[Worker], seconds: float) -> None:
@@ -68,6 +90,20 @@ def test_however_many_workers_there_are_the_limit_is_used_and_no_second_sees_mor
     # An interval that begins and ends with a request has one more than its length.
     assert busiest(sent) <= per_second * 1.02 + 1
     assert len(sent) >= 10.0 * per_second * 0.95 - 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("tokens_per_second", [1e8, 30_000.0, 10_000.0], ids=["plenty", "enough", "few"])
+def test_requests_and_tokens_come_together_so_that_the_limit_that_binds_is_used(count: int, tokens_per_second: float) -> None:
+    clock = ManualClock()
+    buckets = Buckets(clock.now)
+    workers = [Counting(f"w{number}", buckets, clock, 200.0, tokens_per_second) for number in range(count)]
+    work(clock, workers, 20.0)
+    sent, tokens = sum(len(worker.sent) for worker in workers), sum(sum(worker.tokens) for worker in workers)
+    print(f"{sent / 20:.0f} requests and {tokens / 20:,.0f} tokens a second")
+    assert busiest([at for worker in workers for at in worker.sent]) <= 200 * 1.05
+    assert tokens <= 20.0 * tokens_per_second * 1.02
+    assert max(sent / (20.0 * 200.0), tokens / (20.0 * tokens_per_second)) >= 0.93
 
 
 def test_a_worker_that_dies_with_a_lease_wastes_no_more_than_that() -> None:
@@ -120,12 +156,12 @@ def test_after_a_refusal_nobody_gets_a_lease_for_as_long_as_was_said() -> None:
     clock = ManualClock()
     buckets = Buckets(clock.now)
     buckets.refuse(ACCOUNT, 3.0)
-    found = buckets.lease(ACCOUNT, "requests", "b", 1.0, 100.0)
+    found = buckets.lease(ACCOUNT, "b", 0.01)
     assert found == pytest.approx(3.0 - HORIZON)
-    assert isinstance(buckets.lease("another account", "requests", "b", 1.0, 100.0), Lease)
+    assert isinstance(buckets.lease("another account", "b", 0.01), Lease)
     assert buckets.paused(ACCOUNT) == pytest.approx(3.0)
     clock.advance(3.0)
-    lease = buckets.lease(ACCOUNT, "requests", "b", 1.0, 100.0)
+    lease = buckets.lease(ACCOUNT, "b", 0.01)
     assert isinstance(lease, Lease)
     assert lease.begins == 0.0
 
@@ -139,45 +175,45 @@ def test_a_refusal_for_hours_stops_the_workers_for_a_minute_and_not_for_hours() 
 def test_a_request_that_is_larger_than_a_lease_is_paid_for_out_of_the_next() -> None:
     clock = ManualClock()
     buckets = Buckets(clock.now)
-    share = Share(lambda kind, least, per_second: None, lambda seconds: None, clock.now)
+    share = Share(lambda least: None, lambda seconds: None, clock.now)
     taken = 0.0
     for _ in range(20_000):
         clock.advance(0.001)
         if share.take("tokens", 300.0, 1000.0, 1000.0)[0]:
             taken += 300.0
-        if not any(share._held.values()):
-            found = buckets.lease(ACCOUNT, "tokens", "w", 100.0, 1000.0)
+        if not share._held:
+            found = buckets.lease(ACCOUNT, "w", 0.1)
             assert isinstance(found, Lease)
-            share.granted("tokens", found)
+            share.granted(found)
     assert taken == pytest.approx(20 * 1000.0, rel=0.06)
 
 
 def test_requests_of_very_unlike_sizes_keep_to_the_limit_and_nobody_waits_for_ever() -> None:
     clock = ManualClock()
     buckets = Buckets(clock.now)
-    share = Share(lambda kind, least, per_second: None, lambda seconds: None, clock.now)
+    share = Share(lambda least: None, lambda seconds: None, clock.now)
     chance = random.Random(5)
     taken, wanted = 0.0, 20.0
     for _ in range(60_000):
         clock.advance(0.001)
         if share.take("tokens", wanted, 1000.0, 1000.0)[0]:
             taken, wanted = taken + wanted, chance.choice([1e-12, 20.0, 3000.0])
-        if not any(share._held.values()):
-            found = buckets.lease(ACCOUNT, "tokens", "w", 20.0, 1000.0)
+        if not share._held:
+            found = buckets.lease(ACCOUNT, "w", 0.02)
             assert isinstance(found, Lease)
-            share.granted("tokens", found)
+            share.granted(found)
     assert taken == pytest.approx(60 * 1000.0, rel=0.08)
 
 
 def test_a_lease_that_never_comes_is_asked_for_anew() -> None:
     clock = ManualClock()
     asked: list[float] = []
-    share = Share(lambda kind, least, per_second: asked.append(clock.now()), lambda seconds: None, clock.now)
+    share = Share(lambda least: asked.append(clock.now()), lambda seconds: None, clock.now)
     for _ in range(300):
         share.take("requests", 1.0, 10.0, 1.0)
         clock.advance(0.1)
     assert len(asked) == 3, "each ten seconds: it may be waiting for its turn"
-    share.missed("requests")
+    share.missed()
     clock.advance(Share.AGAIN + 0.01)
     share.take("requests", 1.0, 10.0, 1.0)
     assert len(asked) == 4
