@@ -344,7 +344,9 @@ class _Life:
     """Ends with the session and its copies: connections and files of one that was dropped without ``close()`` are closed then."""
 
     def __init__(self, engine: Engine) -> None:
-        self.end = weakref.finalize(self, event_loop.later, engine.close).detach
+        finalizer = weakref.finalize(self, event_loop.later, engine.close)
+        finalizer.atexit = False  # the loop's own end closes what is left, after the runs
+        self.end = finalizer.detach
 
 
 def new_transport(settings: Settings) -> Transport:

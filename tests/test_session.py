@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -53,12 +55,41 @@ def test_a_session_that_is_dropped_leaves_its_files_to_the_next_one(
         for _ in range(2):
             session = asked(tmp_path, server)
             drop(session)
-            writer = weakref.ref(session.engine.writer)
+            assert session.engine.writer is not None
+            writer, worker = weakref.ref(session.engine.writer), session.engine.writer.worker
             del session
             collected()
+            assert worker.idle
+            worker.stop()  # its thread has been told to end, and lets go of its last job then
+            gc.collect()
             assert writer() is None
     assert ["shard-000.sqlite"] == shards(tmp_path)
     assert 2 == len(server.seen)  # the second found the answers of the first
+
+
+AT_THE_END = """
+import sys
+from llmkit import Session, event_loop
+from llmkit.engine.engine import Engine
+
+class Told(Engine):
+    async def close(self):
+        print("closed", flush=True)
+        await super().close()
+
+Session._new_engine = lambda self: Told(lambda: None, None, lambda target: None)
+one, two = Session(cache_dir=sys.argv[1]), Session(cache_dir=sys.argv[1])
+
+async def nothing():
+    pass
+
+event_loop.call(nothing)
+"""
+
+
+def test_the_end_of_the_interpreter_closes_each_session_once(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", AT_THE_END, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.split() == ["closed", "closed"]
 
 
 def test_a_copy_of_a_session_keeps_what_it_shares_with_it(tmp_path: Path, server: Loopback) -> None:

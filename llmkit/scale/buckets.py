@@ -140,7 +140,8 @@ class Share:
         self._ask = ask
         self._tell = tell
         self._now = now
-        # Leases come in from another thread: appended there, taken from the left here.
+        #: Leases that another thread handed in, and those that are known here.
+        self._came: deque[_Held] = deque()
         self._held: deque[_Held] = deque()
         self._asked = float("-inf")
         #: Seconds that the last request took of each limit.
@@ -156,6 +157,8 @@ class Share:
             return 0.0, HORIZON
         now, held = self._now(), self._held
         takes = self._takes[kind] = max(_LEAST, amount / per_second)
+        while self._came:
+            held.append(self._came.popleft())
         while held and held[0].ends <= now - self.LATE:
             held.popleft()
         if (held[-1].ends if held else now) < now + self.AHEAD and now > self._asked + self.PATIENCE:
@@ -184,7 +187,7 @@ class Share:
         self._ahead = min(self._ahead + (now - self._ahead_at) * self.DRIFT, now - lease.at)
         self._ahead_at = now
         at = lease.at + self._ahead
-        self._held.append(_Held(at + lease.begins, at + lease.ends))
+        self._came.append(_Held(at + lease.begins, at + lease.ends))
         self._asked = float("-inf")
 
     def missed(self) -> None:
