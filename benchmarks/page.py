@@ -11,7 +11,7 @@ from . import plans
 from .measure import ROOT, Measured, best, per_row
 from .rate import CONDITIONS, WHAT
 from .results import read
-from .search import called
+from .search import CONTESTANTS, called
 
 _PAGES = ("README.md", "docs/performance.md", "docs/scale.md", "docs/vectors.md")
 _NOT_MEASURED = "–"
@@ -157,14 +157,15 @@ def _search() -> str:
     """``llmkit.Index`` beside bare numpy and bare faiss, by rows."""
     entries = read("search")
     lines = []
-    for name in sorted(entries, key=lambda name: int(name.partition("/")[0])):
-        rows, _, contestant = name.partition("/")
+    order = list(CONTESTANTS)
+    named = [(int(rows), contestant, name) for name in entries for rows, _, contestant in [name.partition("/")]]
+    for rows, contestant, name in sorted(named, key=lambda one: (one[0], order.index(one[1]))):
         found = entries[name]
         if not _usable(found):
             continue
         held_up = f"{1e3 * found['pause']:,.0f} ms ({1e3 * found['idle']:,.0f})" if "idle" in found else _NOT_MEASURED
         figures = (f"{found['recall']:.3f}", f"{found['many']:,.0f}", f"{found['alone']:,.0f}", f"{found['cpu']:,.1f} s")
-        lines.append([f"{int(rows):,}", called(contestant), *figures, f"{found['peak'] / 1e6:,.0f} MB", held_up])
+        lines.append([f"{rows:,}", called(contestant), *figures, f"{found['peak'] / 1e6:,.0f} MB", held_up])
     load = max((found["load"] for found in entries.values() if "load" in found), default=0.0)
     head = (
         "rows",
