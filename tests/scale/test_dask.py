@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import dask
 import dask.dataframe as dd
 import pandas as pd
 import pytest
@@ -34,9 +35,12 @@ NAMES = ["billing", "delivery", "other"]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     environment = {"LLMKIT_DOTENV": "off", "LAB_API_KEY": "test-key-not-real", "OPENAI_API_KEY": CANARY, "LLMKIT_CACHE_URL": ""}
-    with LocalCluster(
+    # So long after one has gone Dask looks whether it is back, and gives it up for good; by then another test has killed it once more.
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+    local = LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", env=environment, silence_logs=50, memory_limit=None
-    ) as running:
+    )
+    with patient, local as running:
         yield running
 
 
