@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -176,7 +176,8 @@ def _done(entrant: Entrant, job: FileJob, rows: int, killing: str) -> Measured:
         runs += 1
         with under_way(entrant, job) as tree:
             if killing and not killed:
-                in_flight = _wait_for(job.url, round(rows * KILLED_AT), tree)
+                counted = wait_for(job.url, tree, lambda counted: counted["requests"] - counted["refused"], round(rows * KILLED_AT))
+                in_flight = counted["in_flight"]
                 killed = tree.kill(entrant.workers if killing == "worker" else "")
             ended = tree.wait()
             said = tree.complained
@@ -188,11 +189,12 @@ def _done(entrant: Entrant, job: FileJob, rows: int, killing: str) -> Measured:
     raise GaveUp(f"{runs} runs, and none ended well: {said}")
 
 
-def _wait_for(url: str, let_in: int, tree: _Tree) -> int:
+def wait_for(url: str, tree: _Tree, count: Callable[[dict[str, Any]], int], many: int) -> dict[str, Any]:
+    """What the server has counted once it is so many."""
     while tree.running:
         counted = stats(url)
-        if counted["requests"] - counted["refused"] >= let_in:
-            return int(counted["in_flight"])
+        if count(counted) >= many:
+            return counted
         time.sleep(0.05)
     raise GaveUp(f"it ended before it could be killed: {tree.complained}")
 
@@ -355,12 +357,16 @@ def _short(found: Measured) -> str:
 def _judged(name: str, found: Measured) -> list[dict[str, Any]]:
     if "gave_up" in found:
         return [judged(f"{name}: ended", 1, 0, "")]
-    lost = found["lost"] + found["wrong"] + found["twice"] + (not found["in_order"])
-    targets = [judged(f"{name}: rows lost, wrong, twice or out of order", lost, 0, "")]
+    targets = [rows_judged(name, found)]
     if found["killed"]:
         # In flight, and not on the disk yet (engine/writer.py), of each process.
         targets.append(judged(f"{name}: paid twice", found["repeats"], IN_FLIGHT + 64, ""))
     return targets
+
+
+def rows_judged(name: str, found: Measured) -> dict[str, Any]:
+    lost = found["lost"] + found["wrong"] + found["twice"] + (not found["in_order"])
+    return judged(f"{name}: rows lost, wrong, twice or out of order", lost, 0, "")
 
 
 def drawn(entries: dict[str, Measured]) -> str:

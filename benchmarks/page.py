@@ -158,14 +158,19 @@ def _search() -> str:
     entries = read("search")
     lines = []
     order = list(CONTESTANTS)
-    named = [(int(rows), contestant, name) for name in entries for rows, _, contestant in [name.partition("/")]]
-    for rows, contestant, name in sorted(named, key=lambda one: (one[0], order.index(one[1]))):
+
+    def place(name: str) -> tuple[int, int]:
+        rows, _, contestant = name.partition("/")
+        return int(rows), order.index(contestant)
+
+    for name in sorted(entries, key=place):
+        rows, _, contestant = name.partition("/")
         found = entries[name]
         if not _usable(found):
             continue
         held_up = f"{1e3 * found['pause']:,.0f} ms ({1e3 * found['idle']:,.0f})" if "idle" in found else _NOT_MEASURED
         figures = (f"{found['recall']:.3f}", f"{found['many']:,.0f}", f"{found['alone']:,.0f}", f"{found['cpu']:,.1f} s")
-        lines.append([f"{rows:,}", called(contestant), *figures, f"{found['peak'] / 1e6:,.0f} MB", held_up])
+        lines.append([f"{int(rows):,}", called(contestant), *figures, f"{found['peak'] / 1e6:,.0f} MB", held_up])
     load = max((found["load"] for found in entries.values() if "load" in found), default=0.0)
     head = (
         "rows",

@@ -33,9 +33,10 @@ from .streams import Stream
 from .types import Estimate, Operation, Policy, Provider, Request, Task
 
 if TYPE_CHECKING:
+    from .engine.budgets import Shared
     from .engine.transport import Transport
 
-__all__ = ["Session", "default", "limit_by_hand", "new_transport", "part_of_another"]
+__all__ = ["Session", "default", "new_limiter", "new_transport", "part_of_another"]
 
 T = TypeVar("T")
 
@@ -91,10 +92,13 @@ class Session:
         self.picker = Picker(
             self.settings, self.catalogue, lambda url, timeout, headers=None: self.engine.transport.get(url, timeout, headers)
         )
-        self.engine = self._new_engine()
-        self._life = _Life(self.engine)
+        self._begin_life()
         event_loop.on_fork(self._forget)
         event_loop.on_exit(self._close)
+
+    def _begin_life(self) -> None:
+        self.engine = self._new_engine()
+        self._life = _Life(self.engine)
 
     def _new_engine(self) -> Engine:
         # None of its parts knows the session, so that one that nobody holds any more can be told from one in use.
@@ -109,8 +113,7 @@ class Session:
         event_loop.abandon(self.engine)
         if self.engine.writer is not None:
             self.engine.writer.forget()
-        self.engine = self._new_engine()
-        self._life = _Life(self.engine)
+        self._begin_life()
 
     async def _close(self) -> None:
         await self.engine.close()
@@ -151,13 +154,14 @@ class Session:
 
     def set_limits(self, limits: Mapping[str, Mapping[str, float]]) -> None:
         """Have these instead of what was told by hand before."""
-        self._limits.clear()
-        self._limits.update((name, dict(limit)) for name, limit in limits.items())
-        event_loop.call(self._apply_limits)
+        if limits != self._limits:
+            self._limits.clear()
+            self._limits.update((name, dict(limit)) for name, limit in limits.items())
+            event_loop.call(self._apply_limits)
 
     async def _apply_limits(self) -> None:
         for (provider, _, model, _), account in self.engine._accounts.items():
-            limit_by_hand(account.limiter, self._limits, provider, model)
+            _limit(account.limiter, self._limits, provider, model)
 
     # -------------------------------------------------------------------------------------------------------------- models
 
@@ -366,12 +370,16 @@ def _new_writer(settings: Settings, clock: event_loop.Clock | None) -> Writer:
 
 def _new_limiter(limits: _Limits, clock: event_loop.Clock | None, memory: Memory | None, target: Target) -> Limiter:
     shared = memory.ledger(target) if memory is not None and target.adapter.answer is None else None
+    return new_limiter(limits, clock, shared, target)
+
+
+def new_limiter(limits: _Limits, clock: event_loop.Clock | None, shared: Shared | None, target: Target) -> Limiter:
     limiter = Limiter(clock=clock, shared=shared)
-    limit_by_hand(limiter, limits, target.provider.name, target.model.name)
+    _limit(limiter, limits, target.provider.name, target.model.name)
     return limiter
 
 
-def limit_by_hand(limiter: Limiter, limits: _Limits, provider: str, model: str) -> None:
+def _limit(limiter: Limiter, limits: _Limits, provider: str, model: str) -> None:
     said = {**limits.get(provider, {}), **limits.get(f"{provider}/{model}", {})}
     if said:
         width = said.get("max_concurrency")

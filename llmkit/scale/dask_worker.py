@@ -29,7 +29,7 @@ from ..errors import BadInput, Cancelled, ConfigError, ConnectionLost, LLMError
 from ..frames.pandas_accessor import FrameAccessor
 from ..picking import adapter_for
 from ..run import Run
-from ..session import Session, limit_by_hand, new_transport
+from ..session import Session, new_limiter, new_transport
 from ..types import Model, Operation, Policy, Provider
 from .buckets import Lease, Share
 from .dask_scheduler import SPEAKS, call
@@ -235,8 +235,7 @@ class _WorkerSession(Session):
     def _new_limiter(self, target: Target) -> Limiter:
         account = self._room.mark(target)
         shared = None if target.adapter.answer is not None else self._room.share(account)
-        limiter = Limiter(clock=self._clock, shared=shared)
-        limit_by_hand(limiter, self._limits, target.provider.name, target.model.name)
+        limiter = new_limiter(self._limits, self._clock, shared, target)
         if shared is not None:
             self._room.limiters[account] = limiter
         return limiter
@@ -371,9 +370,7 @@ def carry_out(job: Job, rows: Any, chunk: Chunk, task: str) -> dict[str, Any]:
 
 def _carried_out(job: Job, frame: pd.DataFrame, chunk: Chunk, task: str, room: Room) -> dict[str, Any]:
     folder = Folder(f"{job.out.rstrip('/')}/_journal/{chunk.number:05d}")
-    limits = {name: dict(limits) for name, limits in job.limits.items()}
-    if limits != room.session._limits:
-        room.session.set_limits(limits)
+    room.session.set_limits(job.limits)
     session, writer = room.session.of_chunk(job, Journal(folder), folder.far)
     arguments = dict(job.arguments)
     if job.limit is not None:

@@ -23,7 +23,10 @@ _COSINES = 1 << 24
 
 #: The first block of all, which sets what the others must surpass: sorting it is the only sorting of whole rows. Each later one is larger,
 #: so that never very many are beyond what is known.
-_FIRST, _FEW = 1_024, 4
+_FIRST = 1_024
+
+#: For so many queries the first block is as large as any: sorting their rows takes less than going through more blocks.
+_FEW = 4
 
 #: Of a block's vectors, so many times those wanted may be beyond what is known before they are sorted out.
 _CROWDED = 16
@@ -135,7 +138,6 @@ def _near(queries: Floats, among: Vectors, most: int, size: int, tick: Callable[
     """The places of about the nearest, in any order; -1 where there is none."""
     places = np.full((len(queries), most), -1, dtype=np.intp)
     scores = np.full((len(queries), most), -np.inf, dtype=np.float32)
-    # Sorting the rows of a few queries takes less than another block does.
     first = size if len(queries) <= _FEW else min(max(_FIRST, most), size)
     for start, rows, lengths in among.blocks(first, size):
         tick()
